@@ -30,6 +30,7 @@ type Attempt struct {
 	settledAt time.Time // when Try returned, later when it settled
 	settled   atomic.Bool
 	last      bool // its end is the end of the call
+	open      bool // outlier detection knows that a stream was opened
 	record    *telemetry.AttemptDecision
 	compared  []balancer.Candidate
 }
@@ -161,6 +162,13 @@ func (a *Attempt) end(out *Outcome) time.Time {
 	return a.settledAt
 }
 
+// opened tells outlier detection that a stream has begun: a stream may live for days, and one that probes an ejected host
+// must not keep it out for so long.
+func (a *Attempt) opened() {
+	a.open = true
+	a.host.Record(a.settledAt, true)
+}
+
 // learn tells the endpoint, its outlier host and the observers.
 func (a *Attempt) learn(out *Outcome, v Verdict, latency time.Duration) {
 	c := a.call
@@ -170,7 +178,7 @@ func (a *Attempt) learn(out *Outcome, v Verdict, latency time.Duration) {
 	switch {
 	case v.Class == telemetry.Ignorable:
 		a.host.Release(a.settledAt)
-	default:
+	case failed || !a.open:
 		a.host.Record(a.settledAt, !failed)
 	}
 	c.plan.Protocols[c.Protocol].Recorder.Attempt(&telemetry.AttemptEvent{Method: c.Method, Endpoint: a.endpoint.ID,

@@ -206,8 +206,12 @@ func (c *Call) handOver(a *Attempt, out *Outcome, v Verdict) *Refusal {
 	if r != nil || !out.Open {
 		a.settle(out, v)
 		a.over()
+		return r
 	}
-	return r
+	if c.Stream && v.Class == telemetry.Success {
+		a.opened()
+	}
+	return nil
 }
 
 // failed tells whether an attempt that was the last one ended in an error of ours instead of an answer of the server.
