@@ -1,0 +1,189 @@
+package weft
+
+import (
+	"cmp"
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"maps"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/weftmesh/weft/discovery"
+)
+
+// closeWait is how long Close of a Registration waits for calls in flight when its context has no deadline.
+const closeWait = 30 * time.Second
+
+// ErrNoRegistrar is returned by Register when no source of the mesh can register.
+var ErrNoRegistrar = errors.New("no source of this mesh registers instances: use WithRegistry, or WithSource with a discovery.Registrar")
+
+// ErrNoService is returned by Register when the process has no name.
+var ErrNoService = errors.New("the process has no service to register as: use WithService")
+
+// Register announces an instance of the process's service. It returns at the first acknowledgement; with no registry
+// reachable it returns a pending Registration after 2 s without error and goes on trying. An instance that is invalid or
+// not allowed is an error at once.
+//
+// An unspecified host in Address (":8080", "0.0.0.0:8080") becomes the local address that reaches the registry. The ID, if
+// empty, is made at random. With Ready set, the instance gets no calls until Ready returns nil.
+func (m *Mesh) Register(ctx context.Context, in Instance) (*Registration, error) {
+	registrar := m.registrar()
+	switch {
+	case !m.hasService():
+		return nil, fmt.Errorf("weft: register: %w", ErrNoService)
+	case registrar == nil:
+		return nil, fmt.Errorf("weft: register: %w", ErrNoRegistrar)
+	}
+	in, err := m.complete(in)
+	if err != nil {
+		return nil, fmt.Errorf("weft: register: %w", err)
+	}
+	r := &Registration{mesh: m, instance: in}
+	if !m.track(r) {
+		return nil, fmt.Errorf("weft: register: %w", errClosed)
+	}
+	if r.inner, err = registrar.Register(ctx, in); err != nil {
+		m.untrack(r)
+		return nil, fmt.Errorf("weft: register: %w", err)
+	}
+	return r, nil
+}
+
+func (m *Mesh) registrar() discovery.Registrar {
+	for _, s := range m.cfg.sources {
+		if r, ok := s.(discovery.Registrar); ok {
+			return r
+		}
+	}
+	return nil
+}
+
+// complete fills in what an instance leaves to the mesh.
+func (m *Mesh) complete(in Instance) (Instance, error) {
+	in.ID = cmp.Or(in.ID, strings.ToLower(rand.Text())[:16])
+	in.Service, in.Namespace = cmp.Or(in.Service, m.name.Service), cmp.Or(in.Namespace, m.name.Namespace)
+	if in.Service != m.name.Service || in.Namespace != m.name.Namespace {
+		return in, fmt.Errorf("service %s.%s: %w: the process is %s", in.Service, in.Namespace, discovery.ErrInvalid, m.name)
+	}
+	in.Weight = cmp.Or(in.Weight, discovery.DefaultWeight)
+	if in.Locality == (discovery.Locality{}) {
+		in.Locality = m.cfg.locality
+	}
+	labels := maps.Clone(m.cfg.labels)
+	if labels == nil {
+		labels = map[string]string{}
+	}
+	maps.Copy(labels, in.Labels)
+	in.Labels = labels
+	return in, nil
+}
+
+func (m *Mesh) track(r *Registration) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if !m.closed {
+		m.registrations[r] = true
+	}
+	return !m.closed
+}
+
+func (m *Mesh) untrack(r *Registration) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	delete(m.registrations, r)
+}
+
+// Registration is an announced instance. It survives a restart of the registry with the same id.
+type Registration struct {
+	mesh  *Mesh
+	inner discovery.Registration
+
+	mu       sync.Mutex
+	instance Instance
+	closing  bool
+	result   error
+	done     chan struct{}
+}
+
+// Acked is closed once the registry has acknowledged the instance.
+func (r *Registration) Acked() <-chan struct{} { return r.inner.Acked() }
+
+// Instance returns the instance as it is registered, with what Register filled in.
+func (r *Registration) Instance() Instance {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.instance
+}
+
+// Update changes labels, weight and locality of the instance, and its state to Up or Draining; all else stays.
+func (r *Registration) Update(ctx context.Context, in Instance) error {
+	r.mu.Lock()
+	next := r.instance
+	next.Labels, next.Weight, next.Locality = maps.Clone(in.Labels), cmp.Or(in.Weight, discovery.DefaultWeight), in.Locality
+	if in.State != "" {
+		next.State = in.State
+	}
+	r.instance = next
+	r.mu.Unlock()
+	return r.inner.Update(ctx, next)
+}
+
+func (r *Registration) setState(ctx context.Context, s discovery.State) error {
+	in := r.Instance()
+	in.State = s
+	return r.Update(ctx, in)
+}
+
+// Close takes the instance out of the mesh: it is marked as draining so that no new calls come, calls in flight are waited
+// for until ctx ends (30 s without a deadline), and the instance is deregistered. Stop the server afterwards. Close is
+// idempotent; a second call waits for the first.
+func (r *Registration) Close(ctx context.Context) error {
+	r.mu.Lock()
+	if r.closing {
+		r.mu.Unlock()
+		select {
+		case <-r.done:
+			return r.result
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	r.closing, r.done = true, make(chan struct{})
+	r.mu.Unlock()
+	defer close(r.done)
+	if _, ok := ctx.Deadline(); !ok {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, closeWait)
+		defer cancel()
+	}
+	r.result = r.leave(ctx)
+	r.mesh.untrack(r)
+	return r.result
+}
+
+func (r *Registration) leave(ctx context.Context) error {
+	select {
+	case <-r.inner.Acked():
+		if err := r.setState(ctx, discovery.Draining); err == nil {
+			r.mesh.awaitIdle(ctx)
+		}
+	default: // nobody knows the instance yet
+	}
+	return r.inner.Close(ctx)
+}
+
+// awaitIdle waits until no inbound call is in flight.
+func (m *Mesh) awaitIdle(ctx context.Context) {
+	ticker := time.NewTicker(10 * time.Millisecond)
+	defer ticker.Stop()
+	for m.inbound.InFlight() > 0 {
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
+			return
+		}
+	}
+}

@@ -1,0 +1,239 @@
+package weft
+
+import (
+	"context"
+	"errors"
+	"sync"
+
+	"github.com/weftmesh/weft/discovery"
+	"github.com/weftmesh/weft/internal/engine"
+	"github.com/weftmesh/weft/internal/httpweft"
+	"github.com/weftmesh/weft/internal/plan"
+	"github.com/weftmesh/weft/rule"
+)
+
+// services are the callees in use, by the name they were dialled with. A service is watched from its first use until the
+// mesh is closed.
+type services struct {
+	engine    *engine.Engine
+	cfg       plan.Config
+	namespace string // of the caller
+	source    discovery.Source
+	rules     []rule.Source
+	ctx       context.Context // ends when the mesh is closed
+	cancel    context.CancelFunc
+	watches   sync.WaitGroup
+
+	byDialled sync.Map // string → *engine.Service
+
+	mu       sync.Mutex // taken before an engine.Service's own; guards what follows
+	byFull   map[discovery.Name]*engine.Service
+	isClosed bool
+}
+
+// maxServices bounds the names a process can dial, which may come from its own callers.
+const maxServices = 10_000
+
+var (
+	errClosed          = errors.New("the mesh is closed")
+	errTooManyServices = errors.New("more than 10000 services were dialled by this process: are service names made from user input?")
+)
+
+func newServices(e *engine.Engine, cfg plan.Config, c config) *services {
+	s := &services{engine: e, cfg: cfg, namespace: cfg.Caller.Namespace, source: discovery.Merge(c.sources...), byFull: map[discovery.Name]*engine.Service{}}
+	for _, src := range c.sources {
+		if rs, ok := src.(rule.Source); ok {
+			s.rules = append(s.rules, rs)
+		}
+	}
+	if len(c.rules) > 0 {
+		s.rules = append(s.rules, fixedRules(c.rules))
+	}
+	s.ctx, s.cancel = context.WithCancel(context.Background())
+	return s
+}
+
+// close ends all watches and waits for them.
+func (s *services) close() {
+	s.mu.Lock()
+	s.isClosed = true
+	s.mu.Unlock()
+	s.cancel()
+	s.watches.Wait()
+}
+
+// ServiceForHost finds the service that the host of a URL names; ours is false for hosts that name none.
+func (s *services) ServiceForHost(host string) (svc *engine.Service, ours bool, err error) {
+	name, ours := httpweft.IsOurs(host)
+	if !ours {
+		return nil, false, nil
+	}
+	svc, err = s.Service(name)
+	return svc, true, err
+}
+
+// Service finds a service by the name it is dialled with, "product" or "product.shop", and begins to watch it at its first
+// use. It does not wait for its plan.
+func (s *services) Service(dialled string) (*engine.Service, error) {
+	if svc, ok := s.byDialled.Load(dialled); ok {
+		return svc.(*engine.Service), nil
+	}
+	name, err := discovery.ParseName(dialled, s.namespace)
+	if err != nil {
+		return nil, err
+	}
+	svc, err := s.resolve(dialled, name)
+	if err != nil {
+		return nil, err
+	}
+	known, _ := s.byDialled.LoadOrStore(dialled, svc)
+	return known.(*engine.Service), nil
+}
+
+// resolve looks a short name up in the caller's namespace and then in "default"; a full name is what it says.
+func (s *services) resolve(dialled string, name discovery.Name) (*engine.Service, error) {
+	first, err := s.full(name)
+	if err != nil || dialled != name.Service || name.Namespace == discovery.DefaultNamespace {
+		return first, err
+	}
+	second, err := s.full(discovery.Name{Service: name.Service, Namespace: discovery.DefaultNamespace})
+	if err != nil {
+		return nil, err
+	}
+	short := s.engine.NewService(name.String())
+	lookUp := &lookup{short: short}
+	first.Listen(func(p *engine.Plan) { lookUp.update(0, p) })
+	second.Listen(func(p *engine.Plan) { lookUp.update(1, p) })
+	return short, nil
+}
+
+// lookup feeds a short name with the plans of the service it stands for. What it resolved to is kept until that service
+// is deleted, as a flip would change the identity that callers expect.
+type lookup struct {
+	short *engine.Service
+
+	mu    sync.Mutex
+	plans [2]*engine.Plan // of the caller's namespace and of "default"; nil: not known yet
+	taken int             // index of the one it stands for, plus one; 0: none yet
+}
+
+func (l *lookup) update(i int, p *engine.Plan) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.plans[i] = p
+	if l.taken > 0 && l.plans[l.taken-1].Missing {
+		l.taken = 0
+	}
+	before := l.taken
+	for j := 0; l.taken == 0 && j < len(l.plans) && l.plans[j] != nil; j++ {
+		if !l.plans[j].Missing {
+			l.taken = j + 1
+		}
+	}
+	switch {
+	case l.taken == i+1 || l.taken != before:
+		l.short.Publish(l.plans[l.taken-1])
+	case l.taken == 0 && l.plans[0] != nil && l.plans[1] != nil:
+		l.short.Publish(l.plans[0]) // neither exists
+	}
+}
+
+// full returns the service of a full name, watched.
+func (s *services) full(name discovery.Name) (*engine.Service, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if svc := s.byFull[name]; svc != nil {
+		return svc, nil
+	}
+	switch {
+	case s.isClosed:
+		return nil, errClosed
+	case len(s.byFull) >= maxServices:
+		return nil, errTooManyServices
+	}
+	svc := s.engine.NewService(name.String())
+	s.byFull[name] = svc
+	s.watch(name, svc)
+	return svc, nil
+}
+
+// watch begins to keep the plan of a service up to date.
+func (s *services) watch(name discovery.Name, svc *engine.Service) {
+	w := &watch{service: svc, builder: plan.NewBuilder(s.cfg, name), rules: make([][]rule.Rule, len(s.rules)), waiting: len(s.rules) + 1}
+	s.run(func() error {
+		return s.source.Watch(s.ctx, name.String(), w.instances)
+	}, name)
+	for i, src := range s.rules {
+		s.run(func() error {
+			return src.WatchRules(s.ctx, []string{name.String()}, func(rules []rule.Rule) []rule.Nack { return w.setRules(i, rules) })
+		}, name)
+	}
+}
+
+// run starts a watch and logs why it ended, unless the mesh was closed.
+func (s *services) run(watch func() error, name discovery.Name) {
+	s.watches.Go(func() {
+		if err := watch(); err != nil && s.ctx.Err() == nil {
+			s.cfg.Log.Error("weft: watching a service failed; it stays as it is", "service", name.String(), "error", err)
+		}
+	})
+}
+
+// watch is the current knowledge of one service, from which its plans are made. The first plan is made when the
+// instances and the rules of every source are known.
+type watch struct {
+	service *engine.Service
+
+	mu      sync.Mutex // taken before the service's own
+	builder *plan.Builder
+	guard   discovery.Guard
+	view    discovery.View
+	rules   [][]rule.Rule // by source; nil: not known yet
+	hasView bool
+	waiting int // how many answers the first plan still waits for
+}
+
+func (w *watch) instances(s discovery.Snapshot) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.view = w.guard.Apply(s)
+	if !w.hasView {
+		w.hasView = true
+		w.waiting--
+	}
+	w.publish()
+}
+
+func (w *watch) setRules(source int, rules []rule.Rule) []rule.Nack {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.rules[source] == nil {
+		w.waiting--
+	}
+	w.rules[source] = append([]rule.Rule{}, rules...)
+	return w.publish()
+}
+
+func (w *watch) publish() []rule.Nack {
+	if w.waiting > 0 {
+		return nil
+	}
+	var rules []rule.Rule
+	for _, r := range w.rules {
+		rules = append(rules, r...)
+	}
+	p, nacks := w.builder.Build(w.view, rules)
+	if p != nil {
+		w.service.Publish(p)
+	}
+	return nacks
+}
+
+// fixedRules is the source of rules that the program set itself.
+type fixedRules []rule.Rule
+
+func (f fixedRules) WatchRules(ctx context.Context, _ []string, apply func([]rule.Rule) []rule.Nack) error {
+	apply(f)
+	<-ctx.Done()
+	return ctx.Err()
+}
