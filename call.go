@@ -77,7 +77,8 @@ func With(ctx context.Context, options ...CallOption) context.Context {
 	return engine.WithValues(ctx, v)
 }
 
-// Idempotent says that the call may be made twice, so that it is retried like a GET.
+// Idempotent says that the call may be made twice, so that it is retried like a GET, unless a Retry rule says
+// idempotent: false for it.
 func Idempotent() CallOption {
 	yes := true
 	return func(v *engine.Values) { v.Idempotent = &yes }

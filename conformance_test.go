@@ -73,7 +73,7 @@ var conformance = []struct {
 	{"cancelled by the caller", retries, request{behave: "hang", repeatable: true}, cancelSoon, verdict{"canceled", 1, 1}},
 	{"the caller's deadline", retries, request{behave: "hang", repeatable: true}, deadlineSoon, verdict{"late", 1, 1}},
 	{"a deadline that has passed", "", request{behave: "ok"}, deadlinePast, verdict{"late", 0, 0}},
-	{"a rule's per-try timeout", "kind: Retry\nname: r\nservice: product\nspec: {attempts: 2, on: [timeout], perTryTimeout: 50ms, budget: {percent: 100}}\n",
+	{"a rule's per-try timeout", "kind: Retry\nname: r\nservice: product\nspec: {attempts: 2, on: [timeout], perTryTimeout: 50ms, budget: {percent: 100, perSecond: 1000}}\n",
 		request{behave: "hang", repeatable: true}, nil, verdict{"weft:AttemptsFailed", 2, 2}},
 	{"a rule's total timeout", "kind: Retry\nname: r\nservice: product\nspec: {attempts: 1, timeout: 50ms}\n",
 		request{behave: "hang", repeatable: true}, nil, verdict{"weft:Timeout", 1, 1}},
@@ -85,7 +85,7 @@ var conformance = []struct {
 		request{behave: "ok", headers: map[string]string{"X-New": "1"}}, nil, verdict{"weft:NoInstance", 0, 0}},
 }
 
-const retries = "kind: Retry\nname: r\nservice: product\nspec:\n  attempts: 3\n  budget: {percent: 100}\n"
+const retries = "kind: Retry\nname: r\nservice: product\nspec:\n  attempts: 3\n  budget: {percent: 100, perSecond: 1000}\n"
 
 func cancelSoon(ctx context.Context) (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithCancel(ctx)

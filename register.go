@@ -164,15 +164,25 @@ func (r *Registration) Close(ctx context.Context) error {
 	return r.result
 }
 
+// leaveWait is how long Close waits for a word of the registry: for the draining to be known, and again for the end.
+const leaveWait = 5 * time.Second
+
 func (r *Registration) leave(ctx context.Context) error {
 	select {
 	case <-r.inner.Acked():
-		if err := r.setState(ctx, discovery.Draining); err == nil {
-			r.mesh.awaitIdle(ctx)
+		if err := bounded(ctx, leaveWait, func(ctx context.Context) error { return r.setState(ctx, discovery.Draining) }); err != nil {
+			return errors.Join(err, bounded(ctx, time.Second, r.inner.Close)) // the registry is away: its lease will tell
 		}
+		r.mesh.awaitIdle(ctx)
 	default: // nobody knows the instance yet
 	}
-	return r.inner.Close(ctx)
+	return bounded(ctx, leaveWait, r.inner.Close)
+}
+
+func bounded(ctx context.Context, most time.Duration, do func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(ctx, most)
+	defer cancel()
+	return do(ctx)
 }
 
 // awaitIdle waits until no inbound call is in flight.

@@ -182,16 +182,23 @@ func (m *Mesh) Close(ctx context.Context) error {
 	already := m.closed
 	m.closed = true
 	m.mu.Unlock()
-	var errs []error
-	for _, r := range open {
-		errs = append(errs, r.Close(ctx))
-	}
+	errs := closeTogether(ctx, open)
 	if already {
 		return errors.Join(errs...)
 	}
 	m.services.close()
 	m.http.Close()
 	return errors.Join(append(errs, m.closeAll())...)
+}
+
+func closeTogether(ctx context.Context, open []*Registration) []error {
+	errs := make([]error, len(open))
+	var closing sync.WaitGroup
+	for i, r := range open {
+		closing.Go(func() { errs[i] = r.Close(ctx) })
+	}
+	closing.Wait()
+	return errs
 }
 
 func (m *Mesh) closeAll() error {
