@@ -85,7 +85,7 @@ type AttemptEvent struct {
 	Number   int // from 1
 	Code     int // gRPC code, or HTTP status; 0 on HTTP: no response
 	Class    Class
-	Latency  time.Duration // to the response header on HTTP and streams, to the end on unary gRPC
+	Latency  time.Duration // to the response header on HTTP, to the end on unary gRPC, to the creation of gRPC streams
 }
 
 // CallEvent is one finished call.

@@ -58,7 +58,7 @@ var house = []room{
 	{folder: "internal/engine", may: "routing balancer telemetry " + policies, never: []ban{noGRPC, noHTTP, noRule, noAPI}},
 	{folder: "internal/plan", may: "rule discovery internal/engine routing balancer telemetry " + policies, never: []ban{noGRPC, noHTTP}},
 	{folder: "internal/callerr", may: grpc, never: []ban{noEngine}},
-	{folder: "internal/session", may: "api/... " + grpc, never: []ban{noEngine, noRule}},
+	{folder: "internal/session", may: "api/... internal/session " + grpc, never: []ban{noEngine, noRule}},
 	{folder: "internal/credential", never: []ban{noEngine, noGRPC}},
 	{folder: "internal/grpcweft", may: "internal/engine internal/callerr balancer routing telemetry " + grpc,
 		never: []ban{noRule, {"internal/httpweft", "what both protocols need belongs in the engine"}}},

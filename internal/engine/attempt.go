@@ -30,9 +30,10 @@ type Attempt struct {
 	settledAt time.Time // when Try returned, later when it settled
 	settled   atomic.Bool
 	last      bool // its end is the end of the call
-	open      bool // outlier detection knows that a stream was opened
-	record    *telemetry.AttemptDecision
+	asked     bool // Select was called
+	opened    atomic.Bool
 	compared  []balancer.Candidate
+	event     telemetry.AttemptEvent // what the observers get, here to save an allocation
 }
 
 func (a *Attempt) begin(c *Call, number int, delay time.Duration) {
@@ -67,8 +68,8 @@ func (a *Attempt) limit() {
 }
 
 // timedOut reports whether the per-try timeout ended the attempt while the call goes on.
-func (a *Attempt) timedOut() bool {
-	return a.cancel != nil && a.parent.Err() != nil && a.call.ctx.Err() == nil
+func (a *Attempt) timedOut(out *Outcome) bool {
+	return a.cancel != nil && expired(a.parent, out, a.settledAt) && a.call.ctx.Err() == nil
 }
 
 func (a *Attempt) deadline() time.Time {
@@ -136,7 +137,7 @@ func (a *Attempt) settle(out *Outcome, v Verdict) {
 		return
 	}
 	c := a.call
-	latency := a.settledAt.Sub(a.start)
+	latency := max(a.settledAt.Sub(a.start), 0) // a transparent retry of grpc selects again after Try has returned
 	if a.endpoint != nil {
 		a.learn(out, v, latency)
 	}
@@ -162,11 +163,12 @@ func (a *Attempt) end(out *Outcome) time.Time {
 	return a.settledAt
 }
 
-// opened tells outlier detection that a stream has begun: a stream may live for days, and one that probes an ejected host
-// must not keep it out for so long.
-func (a *Attempt) opened() {
-	a.open = true
-	a.host.Record(a.settledAt, true)
+// Opened tells outlier detection that the server has answered on a stream, before the stream has ended: it may live for
+// days, and one that probes an ejected host must not keep it out for so long. Only the first Opened counts.
+func (a *Attempt) Opened() {
+	if a.endpoint != nil && a.opened.CompareAndSwap(false, true) {
+		a.host.Record(a.call.engine().now(), true)
+	}
 }
 
 // learn tells the endpoint, its outlier host and the observers.
@@ -178,11 +180,12 @@ func (a *Attempt) learn(out *Outcome, v Verdict, latency time.Duration) {
 	switch {
 	case v.Class == telemetry.Ignorable:
 		a.host.Release(a.settledAt)
-	case failed || !a.open:
+	case failed || !a.opened.Load():
 		a.host.Record(a.settledAt, !failed)
 	}
-	c.plan.Protocols[c.Protocol].Recorder.Attempt(&telemetry.AttemptEvent{Method: c.Method, Endpoint: a.endpoint.ID,
-		Address: a.endpoint.Address, Subset: c.route.Subset, Number: a.number, Code: out.Code, Class: v.Class, Latency: latency})
+	a.event = telemetry.AttemptEvent{Method: c.Method, Endpoint: a.endpoint.ID, Address: a.endpoint.Address, Subset: c.route.Subset,
+		Number: a.number, Code: out.Code, Class: v.Class, Latency: latency}
+	c.plan.Protocols[c.Protocol].Recorder.Attempt(&a.event)
 }
 
 func (a *Attempt) fate(out *Outcome, latency time.Duration) Fate {

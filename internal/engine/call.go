@@ -51,6 +51,7 @@ type Call struct {
 	fates    []Fate
 	reason   Reason
 	stop     retry.Stop
+	event    telemetry.CallEvent // what the observers get, here to save an allocation
 	first    Attempt
 }
 
@@ -58,15 +59,15 @@ type Call struct {
 // means that the application gets that error instead.
 func (s *Service) Do(ctx context.Context, c *Call, t Transport) *Refusal {
 	c.begin(ctx, s)
+	if err := ctx.Err(); err != nil {
+		return c.refuse(&Refusal{Reason: contextReason(err), Err: err})
+	}
 	plan, err := s.Wait(ctx)
 	if err != nil {
 		return c.refuse(c.noPlan(err))
 	}
 	c.adopt(plan)
 	c.limit()
-	if err := ctx.Err(); err != nil {
-		return c.refuse(&Refusal{Reason: contextReason(err), Err: err})
-	}
 	plan.Budget.Deposit(c.start)
 	return c.loop(t)
 }
@@ -99,8 +100,8 @@ func (c *Call) adopt(plan *Plan) {
 	if c.retry.Idempotent != nil {
 		c.Idempotent = *c.retry.Idempotent
 	}
-	if c.values.Idempotent != nil {
-		c.Idempotent = *c.values.Idempotent
+	if forbidden := c.retry.Idempotent != nil && !*c.retry.Idempotent; c.values.Idempotent != nil && !forbidden {
+		c.Idempotent = *c.values.Idempotent // the program knows its call, but who operates it has the last "no"
 	}
 	c.route = plan.Protocols[c.Protocol].Router.Route(&c.Request, &c.rand)
 	if d := c.values.Record; d != nil {
@@ -178,7 +179,7 @@ func (c *Call) judge(out *Outcome) Verdict {
 
 // again decides whether an attempt is followed by another, and after what pause.
 func (c *Call) again(a *Attempt, out *Outcome, v Verdict) (time.Duration, bool) {
-	retryable := v.Retryable || c.retry.On.Match(out, a.timedOut())
+	retryable := v.Retryable || c.retry.On.Match(out, a.timedOut(out))
 	if out.Misused || out.Sent && !retryable || a.endpoint == nil || c.callerCtx.Err() != nil {
 		return 0, false
 	}
@@ -208,8 +209,8 @@ func (c *Call) handOver(a *Attempt, out *Outcome, v Verdict) *Refusal {
 		a.over()
 		return r
 	}
-	if c.Stream && v.Class == telemetry.Success {
-		a.opened()
+	if c.Stream && c.Protocol == HTTP { // on gRPC a stream opens before anything came back; its adapter knows when
+		a.Opened()
 	}
 	return nil
 }
@@ -217,10 +218,10 @@ func (c *Call) handOver(a *Attempt, out *Outcome, v Verdict) *Refusal {
 // failed tells whether an attempt that was the last one ended in an error of ours instead of an answer of the server.
 func (c *Call) failed(a *Attempt, out *Outcome, v Verdict) *Refusal {
 	switch {
-	case v.Class == telemetry.Success || out.Err == nil || out.Open:
+	case v.Class == telemetry.Success || out.Err == nil || out.Open || !a.asked:
 		return nil
-	case c.callerCtx.Err() == nil && c.ctx.Err() != nil:
-		return c.ended(c.ctx.Err())
+	case c.callerCtx.Err() == nil && c.cancel != nil && expired(c.ctx, out, a.settledAt):
+		return c.ended(context.DeadlineExceeded)
 	case a.endpoint == nil && a.number == 1:
 		return &Refusal{Reason: NoInstance, Err: out.Err}
 	case v.Class == telemetry.Ignorable:
@@ -230,6 +231,19 @@ func (c *Call) failed(a *Attempt, out *Outcome, v Verdict) *Refusal {
 	}
 	return nil
 }
+
+// expired reports whether the deadline of ctx ended an attempt. Over gRPC the server keeps the same deadline, and its word
+// may arrive a moment before our own timer fires.
+func expired(ctx context.Context, out *Outcome, at time.Time) bool {
+	if ctx.Err() != nil {
+		return true
+	}
+	d, ok := ctx.Deadline()
+	return ok && out.Protocol == GRPC && out.Code == grpcDeadlineExceeded && d.Sub(at) < timerSlack
+}
+
+// timerSlack is more than two processes differ in when a deadline ends.
+const timerSlack = 10 * time.Millisecond
 
 // ended explains a context that ended: the caller's, or the timeout of a rule.
 func (c *Call) ended(err error) *Refusal {
@@ -284,8 +298,9 @@ func (c *Call) refuse(r *Refusal) *Refusal {
 // finish reports the call, once: by refuse, or when its last attempt settles.
 func (c *Call) finish(now time.Time, code int, class telemetry.Class, err error) {
 	if c.plan != nil {
-		c.plan.Protocols[c.Protocol].Recorder.Call(&telemetry.CallEvent{Method: c.Method, Code: code, Class: class,
-			Reason: string(c.reason), Attempts: c.attempts, Duration: now.Sub(c.start)})
+		c.event = telemetry.CallEvent{Method: c.Method, Code: code, Class: class, Reason: string(c.reason), Attempts: c.attempts,
+			Duration: now.Sub(c.start)}
+		c.plan.Protocols[c.Protocol].Recorder.Call(&c.event)
 	}
 	if d := c.values.Record; d != nil {
 		d.Reason, d.Code, d.Class, d.Duration, d.Retry.Stop = string(c.reason), code, class.String(), now.Sub(c.start), string(c.stop)

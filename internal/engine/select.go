@@ -38,7 +38,7 @@ const (
 // waiting may help, or a *[Refusal].
 func (a *Attempt) Select(r Readiness) (*balancer.Endpoint, error) {
 	a.release()
-	a.ready = r
+	a.asked, a.ready = true, r
 	ep := a.choose()
 	if ep == nil && a.call.replan() {
 		ep = a.choose()

@@ -1,0 +1,5 @@
+//go:build race
+
+package httpweft
+
+const raceEnabled = true

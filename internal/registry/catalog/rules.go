@@ -1,0 +1,255 @@
+package catalog
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/weftmesh/weft/discovery"
+	"github.com/weftmesh/weft/internal/registry/store"
+	"github.com/weftmesh/weft/rule"
+)
+
+// Change is a transaction over rules.
+type Change struct {
+	Puts    []rule.Rule
+	Deletes []rule.Key
+	// If guards rules: each must have the revision given; the zero revision means that it must not exist.
+	If map[rule.Key]discovery.Revision
+	// By is who makes the change.
+	By string
+	// DryRun checks and answers, but changes nothing.
+	DryRun bool
+}
+
+// Outcome says what a put did.
+type Outcome string
+
+// The outcomes.
+const (
+	Created    Outcome = "created"
+	Configured Outcome = "configured" // replaced
+	Unchanged  Outcome = "unchanged"  // the same already; nothing was written
+)
+
+// Applied answers a [Change].
+type Applied struct {
+	Revision discovery.Revision // of the catalog, after the change
+	Rules    []AppliedRule      // one for each put, in their order
+	Deleted  []rule.Rule        // as they were, one for each delete
+}
+
+// AppliedRule is one rule as it is stored now; of a dry run, as it would be, at the revision it would get if
+// nothing else changed.
+type AppliedRule struct {
+	Rule    rule.Rule
+	Outcome Outcome
+}
+
+// Conflict says that a service has an enforced rule of the kind already, and the kind allows one.
+type Conflict struct {
+	Rule    rule.Key // the refused one
+	First   rule.Key // the one that is there, or comes earlier in the same change
+	Service string   // "*" competes only with "*"
+}
+
+// Error implements error.
+func (e *Conflict) Error() string {
+	return fmt.Sprintf("rule %s: service %q has an enforced %s already, %s; only one is allowed: change or delete that one",
+		e.Rule, e.Service, e.Rule.Kind, e.First)
+}
+
+// Precondition says that a guard of a [Change] does not hold.
+type Precondition struct {
+	Rule    rule.Key
+	Want    discovery.Revision // zero: it was not to exist
+	Current discovery.Revision // zero: it does not exist
+}
+
+// Error implements error.
+func (e *Precondition) Error() string {
+	switch {
+	case e.Want.IsZero():
+		return fmt.Sprintf("rule %s exists already, at revision %s", e.Rule, e.Current)
+	case e.Current.IsZero():
+		return fmt.Sprintf("rule %s is not at revision %s: it does not exist", e.Rule, e.Want)
+	}
+	return fmt.Sprintf("rule %s is not at revision %s but at %s: read it again", e.Rule, e.Want, e.Current)
+}
+
+// ApplyRules writes and deletes rules, all or nothing, and returns once that is on disk. A rule that is the same
+// already writes nothing. The error is a [*Conflict], a [*Precondition], [ErrNotFound] for a delete of what is
+// not there, or that of the rule's Validate.
+func (c *Catalog) ApplyRules(ctx context.Context, ch Change) (Applied, error) {
+	for _, r := range ch.Puts {
+		if err := r.Validate(); err != nil {
+			return Applied{}, err
+		}
+	}
+	ch.Puts = slices.Clone(ch.Puts)
+	t := transaction{Change: ch, now: time.Now(), puts: make(map[rule.Key]rule.Rule, len(ch.Puts))}
+	if err := t.distinct(); err != nil {
+		return Applied{}, err
+	}
+	err := c.do(ctx, t.run)
+	if err != nil {
+		return Applied{}, err
+	}
+	return t.applied, nil
+}
+
+// transaction is a [Change] under way.
+type transaction struct {
+	Change
+	now     time.Time
+	puts    map[rule.Key]rule.Rule
+	deletes map[rule.Key]bool
+	applied Applied
+}
+
+// distinct refuses a change that names a rule twice: the order would decide.
+func (t *transaction) distinct() error {
+	t.deletes = make(map[rule.Key]bool, len(t.Deletes))
+	for i, r := range t.Puts {
+		t.Puts[i].Namespace = r.Key().Namespace
+		if _, twice := t.puts[r.Key()]; twice {
+			return fmt.Errorf("rule %s: %w: it is given twice in one change", r.Key(), discovery.ErrInvalid)
+		}
+		t.puts[r.Key()] = t.Puts[i]
+	}
+	for _, key := range t.Deletes {
+		if _, put := t.puts[key]; put || t.deletes[key] {
+			return fmt.Errorf("rule %s: %w: it is given twice in one change", key, discovery.ErrInvalid)
+		}
+		t.deletes[key] = true
+	}
+	return nil
+}
+
+// run checks everything before it changes anything.
+func (t *transaction) run(d *draft, b *store.Batch) error {
+	if err := t.guards(d); err != nil {
+		return err
+	}
+	if err := t.conflicts(d); err != nil {
+		return err
+	}
+	docs, err := t.prepare(d)
+	if err != nil {
+		return err
+	}
+	if t.DryRun || len(docs) == 0 && len(t.Deletes) == 0 {
+		t.applied.Revision = d.c.at(d.revision)
+		return nil
+	}
+	revision := d.next(b)
+	for _, doc := range docs {
+		d.putRule(doc)
+		b.Put(ruleKey(doc.key), doc.json)
+	}
+	for _, key := range t.Deletes {
+		d.deleteRule(key, revision)
+		b.Delete(ruleKey(key))
+	}
+	t.applied.Revision = d.c.at(revision)
+	return nil
+}
+
+// guards checks If, and that what is to be deleted is there.
+func (t *transaction) guards(d *draft) error {
+	for _, key := range t.guarded() {
+		var current discovery.Revision
+		if doc := d.rule(key); doc != nil {
+			current = d.c.at(doc.revision)
+		}
+		if want := t.If[key]; want != current {
+			return &Precondition{key, want, current}
+		}
+	}
+	for _, key := range t.Deletes {
+		doc := d.rule(key)
+		if doc == nil {
+			return fmt.Errorf("rule %s: %w", key, ErrNotFound)
+		}
+		t.applied.Deleted = append(t.applied.Deleted, doc.rule)
+	}
+	return nil
+}
+
+// guarded lists the keys of If in order, so that the same change always fails for the same rule.
+func (t *transaction) guarded() []rule.Key {
+	return slices.SortedFunc(maps.Keys(t.If), compareKeys)
+}
+
+// conflicts looks for a second enforced rule where one is allowed, as things would be after the change.
+func (t *transaction) conflicts(d *draft) error {
+	for i, r := range t.Puts {
+		if !single(r) {
+			continue
+		}
+		name := discovery.Name{Service: r.Service, Namespace: r.Namespace}
+		for _, earlier := range t.Puts[:i] {
+			if rivals(earlier, r) {
+				return &Conflict{r.Key(), earlier.Key(), r.Service}
+			}
+		}
+		s := d.service(name)
+		if s == nil {
+			continue
+		}
+		for _, doc := range s.rules {
+			if _, put := t.puts[doc.key]; !put && !t.deletes[doc.key] && rivals(doc.rule, r) {
+				return &Conflict{r.Key(), doc.key, r.Service}
+			}
+		}
+	}
+	return nil
+}
+
+// single reports whether r is one of which a service has only one.
+func single(r rule.Rule) bool {
+	return !rule.Many(r.Kind) && (r.Mode == rule.Enforce || r.Mode == "")
+}
+
+func rivals(a, b rule.Rule) bool {
+	return single(a) && single(b) && a.Kind == b.Kind && a.Namespace == b.Namespace && a.Service == b.Service
+}
+
+// prepare makes the documents that differ from what is stored, and the answers.
+func (t *transaction) prepare(d *draft) ([]*document, error) {
+	var docs []*document
+	for _, r := range t.Puts {
+		doc, err := newDocument(r, d.c.at(d.revision+1), t.By, t.now)
+		if err != nil {
+			return nil, fmt.Errorf("rule %s: %w", r.Key(), err)
+		}
+		old, outcome := d.rule(doc.key), Configured
+		switch {
+		case old == nil:
+			outcome = Created
+		case bytes.Equal(old.bare, doc.bare):
+			outcome, doc = Unchanged, old
+		}
+		t.applied.Rules = append(t.applied.Rules, AppliedRule{doc.rule, outcome})
+		if outcome != Unchanged {
+			docs = append(docs, doc)
+		}
+	}
+	return docs, nil
+}
+
+func (d *draft) putRule(doc *document) {
+	if old := d.rule(doc.key); old != nil && old.service != doc.service {
+		d.edit(old.service).removeRule(doc.key, doc.revision)
+	}
+	d.rules[doc.key] = doc
+	d.edit(doc.service).putRule(doc)
+}
+
+func (d *draft) deleteRule(key rule.Key, revision uint64) {
+	d.edit(d.rule(key).service).removeRule(key, revision)
+	d.rules[key] = nil
+}

@@ -1,0 +1,166 @@
+package rest
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"regexp"
+	"strconv"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"github.com/weftmesh/weft/discovery"
+	"github.com/weftmesh/weft/internal/registry/catalog"
+	"github.com/weftmesh/weft/internal/registry/store"
+	"github.com/weftmesh/weft/rule"
+)
+
+// problem makes an error of RFC 9457.
+func problem(status int, detail string, fields ...*huma.ErrorDetail) *huma.ErrorModel {
+	return &huma.ErrorModel{Title: http.StatusText(status), Status: status, Detail: detail, Errors: fields}
+}
+
+// wrong is one entry of a problem's errors.
+func wrong(location, message string, value any) *huma.ErrorDetail {
+	return &huma.ErrorDetail{Location: location, Message: message, Value: value}
+}
+
+func tooLarge(size string) *huma.ErrorModel {
+	const limit = "at most 262144 bytes are read"
+	return problem(http.StatusRequestEntityTooLarge, "the body is too large: "+limit, wrong("body", limit, size))
+}
+
+func writeProblem(w http.ResponseWriter, p *huma.ErrorModel) {
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Del("Content-Length")
+	w.WriteHeader(p.Status)
+	enc := json.NewEncoder(w)
+	enc.SetEscapeHTML(false)
+	enc.Encode(p)
+}
+
+// completeProblem works on every answer that huma writes. A problem stays problem+json for who asks for YAML, as
+// RFC 9457 has no YAML (see [marshalYAML]); and where huma says only that validation failed, the detail says of
+// what.
+func completeProblem(ctx huma.Context, _ string, v any) (any, error) {
+	p, ok := v.(*huma.ErrorModel)
+	if !ok {
+		return v, nil
+	}
+	ctx.SetHeader("Content-Type", "application/problem+json")
+	if p.Detail == "validation failed" && len(p.Errors) > 0 {
+		p.Detail = p.Errors[0].Location + ": " + p.Errors[0].Message
+	}
+	return p, nil
+}
+
+// refuse turns an error of the rooms below into a problem.
+func (a *API) refuse(err error) error {
+	var (
+		conflict     *catalog.Conflict
+		precondition *catalog.Precondition
+		document     *rule.Error
+	)
+	switch {
+	case errors.As(err, &document):
+		return badRules(document)
+	case errors.As(err, &conflict):
+		return problem(http.StatusConflict, err.Error(), wrong("body.service", "has an enforced rule already: "+conflict.First.String(), conflict.Service))
+	case errors.As(err, &precondition):
+		return problem(http.StatusPreconditionFailed, err.Error(), wrong("header.If-Match", "the current revision is "+revisionText(precondition.Current), revisionText(precondition.Want)))
+	case errors.Is(err, catalog.ErrNotFound):
+		return problem(http.StatusNotFound, err.Error())
+	case errors.Is(err, discovery.ErrInvalid):
+		return problem(http.StatusUnprocessableEntity, err.Error(), invalidField(err)...)
+	case errors.Is(err, rule.ErrTooLarge):
+		return problem(http.StatusRequestEntityTooLarge, err.Error())
+	case errors.Is(err, store.ErrFull):
+		return problem(http.StatusInsufficientStorage, err.Error())
+	case errors.Is(err, store.ErrBroken), errors.Is(err, store.ErrClosed), errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+		return problem(http.StatusServiceUnavailable, err.Error())
+	}
+	a.Log.Error("rest: a write failed", "error", err)
+	return problem(http.StatusInternalServerError, "the server failed at this request; its log says more")
+}
+
+// revisionText is "none" for what does not exist.
+func revisionText(r discovery.Revision) string {
+	if r.IsZero() {
+		return "none"
+	}
+	return r.String()
+}
+
+// badRules is 400 for what cannot be read, and 422 for what can but must not be.
+func badRules(e *rule.Error) *huma.ErrorModel {
+	status := http.StatusUnprocessableEntity
+	if e.Syntax() {
+		status = http.StatusBadRequest
+	}
+	fields := make([]*huma.ErrorDetail, len(e.Problems))
+	for i, p := range e.Problems {
+		fields[i] = ruleProblem(p)
+	}
+	return problem(status, e.Error(), fields...)
+}
+
+// ruleProblem locates a problem as "body.spec.timeout", or "body[1].spec.timeout" in the second of many documents.
+func ruleProblem(p rule.Problem) *huma.ErrorDetail {
+	location, message := "body", p.Message
+	if p.Document > 0 {
+		location = fmt.Sprintf("body[%d]", p.Document-1)
+	}
+	if p.Field != "" {
+		location += "." + p.Field
+	}
+	if p.Line > 0 {
+		message += fmt.Sprintf(" (line %d)", p.Line)
+	}
+	var value any
+	if text, err := strconv.Unquote(p.Value); err == nil {
+		value = text
+	} else if p.Value != "" {
+		value = p.Value
+	}
+	return wrong(location, message, value)
+}
+
+// invalidText is how the catalog words an error about a field of an instance: the field, the value quoted, the
+// bound.
+var invalidText = regexp.MustCompile(`^instance: (\S+) ("(?:[^"\\]|\\.)*"…?): invalid: (.*)$`)
+
+func invalidField(err error) []*huma.ErrorDetail {
+	m := invalidText.FindStringSubmatch(err.Error())
+	if m == nil {
+		return nil
+	}
+	value, unquoted := strconv.Unquote(m[2])
+	if unquoted != nil {
+		value = m[2]
+	}
+	return []*huma.ErrorDetail{wrong("body."+m[1], m[3], value)}
+}
+
+// gather adds the problems of one document to those of all.
+func gather(all *rule.Error, err error, index, of int) {
+	var e *rule.Error
+	if !errors.As(err, &e) {
+		e = &rule.Error{Problems: []rule.Problem{{Message: err.Error()}}}
+	}
+	for _, p := range e.Problems {
+		if of > 1 {
+			p.Document = index + 1
+		}
+		if len(all.Problems) == maxProblems {
+			all.More++
+			continue
+		}
+		all.Problems = append(all.Problems, p)
+	}
+	all.More += e.More
+}
+
+// maxProblems bounds what is answered to hostile input.
+const maxProblems = 100

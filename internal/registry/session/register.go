@@ -1,0 +1,183 @@
+package session
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+
+	weftv1 "github.com/weftmesh/weft/api/weft/v1"
+	"github.com/weftmesh/weft/discovery"
+	"github.com/weftmesh/weft/internal/registry/catalog"
+	"github.com/weftmesh/weft/internal/registry/lease"
+)
+
+// The codes of a Refusal.
+const (
+	codeInvalid     = "invalid"     // the instance can never be taken as it is
+	codeForbidden   = "forbidden"   // it belongs to somebody else
+	codeUnavailable = "unavailable" // try again later
+	codeDeleted     = "deleted"     // an operator removed it; only a new process, or the operator, brings it back
+)
+
+// maxOwned bounds the instances of one process.
+const maxOwned = 1000
+
+// owned are the instances that a session has registered, by id and service.
+type owned struct {
+	mu  sync.Mutex
+	set map[catalog.InstanceKey]struct{}
+}
+
+// add takes a key up to the bound.
+func (o *owned) add(key catalog.InstanceKey) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if _, there := o.set[key]; !there && len(o.set) >= maxOwned {
+		return false
+	}
+	if o.set == nil {
+		o.set = make(map[catalog.InstanceKey]struct{})
+	}
+	o.set[key] = struct{}{}
+	return true
+}
+
+func (o *owned) remove(keys []catalog.InstanceKey) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for _, key := range keys {
+		delete(o.set, key)
+	}
+}
+
+// find gives the keys with an id, one a service.
+func (o *owned) find(id string) (keys []catalog.InstanceKey) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for key := range o.set {
+		if key.ID == id {
+			keys = append(keys, key)
+		}
+	}
+	return keys
+}
+
+// keys lists them, sorted.
+func (o *owned) keys() []catalog.InstanceKey {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	out := make([]catalog.InstanceKey, 0, len(o.set))
+	for key := range o.set {
+		out = append(out, key)
+	}
+	slices.SortFunc(out, func(a, b catalog.InstanceKey) int {
+		return cmp.Or(strings.Compare(a.Service.String(), b.Service.String()), strings.Compare(a.ID, b.ID))
+	})
+	return out
+}
+
+// register takes the instances that may be registered and refuses the others, each with its reason.
+func (ss *session) register(m *weftv1.Register) (refusals []*weftv1.Refusal) {
+	var taken []discovery.Instance
+	for _, wire := range m.GetInstances() {
+		in, code, err := ss.admit(wire)
+		if err != nil {
+			refusals = append(refusals, refusal(wire.GetId(), code, err))
+			continue
+		}
+		taken = append(taken, in)
+	}
+	if len(taken) == 0 {
+		return refusals
+	}
+	for _, in := range taken {
+		ss.srv.leases.Track(in, lease.SessionTTL) // before the write: see Track
+	}
+	_, err := ss.srv.cat.PutLeased(ss.stream.Context(), taken, lease.SessionTTL)
+	if err != nil {
+		for _, in := range taken {
+			refusals = append(refusals, refusal(in.ID, codeOf(err), err))
+		}
+	}
+	return refusals
+}
+
+// admit checks one instance.
+func (ss *session) admit(wire *weftv1.Instance) (in discovery.Instance, code string, err error) {
+	in, err = catalog.Normalize(catalog.FromWire(wire))
+	if err != nil {
+		return in, codeInvalid, err
+	}
+	if in.Process != ss.hello.GetProcess() {
+		return in, codeForbidden, fmt.Errorf("process %.140q: want that of the session, %q", in.Process, ss.hello.GetProcess())
+	}
+	key := catalog.KeyOf(in)
+	if old, ok := ss.srv.cat.Written(key.Service, key.ID); ok {
+		if old.Process != in.Process && ss.srv.owner(old.Process) != nil {
+			return in, codeForbidden, fmt.Errorf("id %q: another live process has registered it, %q", in.ID, old.Process)
+		}
+		in.State = keepIsolated(old, in)
+	}
+	if ss.srv.cat.Deleted(key, in.Process) {
+		return in, codeDeleted, fmt.Errorf("id %q: an operator removed this instance; restart the process or put it back by REST", in.ID)
+	}
+	if !ss.owned.add(key) {
+		return in, codeInvalid, fmt.Errorf("id %q: want at most %d instances in a process", in.ID, maxOwned)
+	}
+	return in, "", nil
+}
+
+// keepIsolated gives the state to register: an operator's word outlasts the reconnects of the process.
+func keepIsolated(old, in discovery.Instance) discovery.State {
+	if old.State == discovery.Isolated && old.Process == in.Process && in.State != discovery.Draining {
+		return discovery.Isolated
+	}
+	return in.State
+}
+
+func refusal(id, code string, err error) *weftv1.Refusal {
+	return &weftv1.Refusal{Id: id, Code: code, Message: err.Error()}
+}
+
+func codeOf(err error) string {
+	if errors.Is(err, discovery.ErrInvalid) {
+		return codeInvalid
+	}
+	return codeUnavailable
+}
+
+// deregister removes instances of the process. One that is not there is removed already.
+func (ss *session) deregister(m *weftv1.Deregister) (refusals []*weftv1.Refusal) {
+	var keys []catalog.InstanceKey
+	for _, id := range m.GetIds() {
+		keys = append(keys, ss.find(id)...)
+	}
+	if len(keys) == 0 {
+		return nil
+	}
+	_, err := ss.srv.cat.DeleteInstances(ss.stream.Context(), keys, discovery.Deregistered)
+	if err != nil && !errors.Is(err, catalog.ErrNotFound) {
+		for _, key := range keys {
+			refusals = append(refusals, refusal(key.ID, codeUnavailable, err))
+		}
+		return refusals
+	}
+	ss.owned.remove(keys)
+	return nil
+}
+
+// find gives the instances of the process with an id: those that it registered in this session, or else, after a
+// reconnect, in an earlier one under its own service.
+func (ss *session) find(id string) []catalog.InstanceKey {
+	if keys := ss.owned.find(id); len(keys) > 0 {
+		return keys
+	}
+	own := discovery.Name{Service: ss.hello.GetService(), Namespace: ss.hello.GetNamespace()}
+	if in, ok := ss.srv.cat.Written(own, id); ok && in.Process == ss.hello.GetProcess() {
+		return []catalog.InstanceKey{{Service: own, ID: id}}
+	}
+	return nil
+}

@@ -1,0 +1,282 @@
+package store
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"go.uber.org/goleak"
+)
+
+func TestMain(m *testing.M) {
+	if child() {
+		return
+	}
+	goleak.VerifyTestMain(m)
+}
+
+// kinds of store: each opens an empty one and can open it again.
+var kinds = map[string]func(t *testing.T) (st Store, reopen func() Store){
+	"memory": func(t *testing.T) (Store, func() Store) {
+		m := NewMemory()
+		return m, func() Store { return m.Reopen() }
+	},
+	"bolt": func(t *testing.T) (Store, func() Store) {
+		dir := t.TempDir()
+		open := func() Store {
+			st, err := Open(dir)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return st
+		}
+		return open(), open
+	},
+}
+
+func TestConformance(t *testing.T) {
+	tests := map[string]func(t *testing.T, st Store, reopen func() Store){
+		"round trip":      testRoundTrip,
+		"order":           testOrder,
+		"last write wins": testLastWrite,
+		"all or nothing":  testAllOrNothing,
+		"bounds":          testBounds,
+		"group commit":    testGroup,
+		"group failure":   testGroupFailure,
+		"after close":     testAfterClose,
+	}
+	for kind, open := range kinds {
+		for name, test := range tests {
+			t.Run(kind+"/"+name, func(t *testing.T) {
+				st, reopen := open(t)
+				test(t, st, func() Store {
+					if err := st.Close(); err != nil {
+						t.Fatal(err)
+					}
+					st = reopen()
+					return st
+				})
+				if err := st.Close(); err != nil {
+					t.Fatal(err)
+				}
+			})
+		}
+	}
+}
+
+func commit(t *testing.T, st Store, writes ...Write) {
+	t.Helper()
+	if err := st.Commit(writes); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// content gives what is stored under a prefix, in order.
+func content(t *testing.T, st Store, prefix string) (out []string) {
+	t.Helper()
+	err := st.Range(prefix, func(key string, value []byte) error {
+		out = append(out, key+"="+string(value))
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+func put(key, value string) Write { return Write{key, []byte(value)} }
+
+func wantContent(t *testing.T, st Store, prefix string, want ...string) {
+	t.Helper()
+	if diff := cmp.Diff(want, content(t, st, prefix)); diff != "" {
+		t.Errorf("content (-want +got):\n%s", diff)
+	}
+}
+
+func testRoundTrip(t *testing.T, st Store, reopen func() Store) {
+	if st.Epoch() == 0 {
+		t.Error("epoch is 0")
+	}
+	commit(t, st, put("a", "1"), put("b", "2"), put("c", ""))
+	commit(t, st, put("a", "3"), Write{Key: "b"}, Write{Key: "never there"})
+	epoch := st.Epoch()
+	st = reopen()
+	if st.Epoch() != epoch {
+		t.Errorf("epoch %x after reopening, want %x", st.Epoch(), epoch)
+	}
+	wantContent(t, st, "", "a=3", "c=")
+}
+
+func testOrder(t *testing.T, st Store, _ func() Store) {
+	commit(t, st, put("b/2", "x"), put("a", "x"), put("b/10", "x"), put("b", "x"), put("c", "x"))
+	wantContent(t, st, "b/", "b/10=x", "b/2=x")
+	stop := errors.New("stop")
+	n := 0
+	err := st.Range("", func(string, []byte) error { n++; return stop })
+	if err != stop || n != 1 {
+		t.Errorf("Range gave %v after %d calls, want the callback's error after 1", err, n)
+	}
+}
+
+func testLastWrite(t *testing.T, st Store, _ func() Store) {
+	commit(t, st, put("a", "1"), put("b", "1"), put("a", "2"), Write{Key: "b"}, Write{Key: "c"}, put("c", "1"))
+	wantContent(t, st, "", "a=2", "c=1")
+}
+
+func testAllOrNothing(t *testing.T, st Store, _ func() Store) {
+	commit(t, st, put("a", "1"))
+	if err := st.Commit([]Write{put("a", "2"), put("", "no key")}); err == nil {
+		t.Error("a write without a key was taken")
+	}
+	wantContent(t, st, "", "a=1")
+	commit(t, st, put("b", "1")) // a refused write breaks nothing
+	wantContent(t, st, "", "a=1", "b=1")
+}
+
+func testBounds(t *testing.T, st Store, _ func() Store) {
+	commit(t, st, Write{strings.Repeat("k", maxKey), bytes.Repeat([]byte("v"), maxValue)})
+	for name, w := range map[string]Write{
+		"key":   put(strings.Repeat("k", maxKey+1), "v"),
+		"value": {"k", make([]byte, maxValue+1)},
+	} {
+		if err := st.Commit([]Write{w}); err == nil {
+			t.Errorf("%s beyond its bound was taken", name)
+		}
+	}
+}
+
+// events is a group that counts.
+type events struct {
+	begun, ended, acked int
+	errs                []error
+}
+
+func (e *events) Begin()        { e.begun++ }
+func (e *events) End(err error) { e.ended++; e.errs = append(e.errs, err) }
+func (e *events) Acked()        { e.acked++ }
+
+func testGroup(t *testing.T, st Store, reopen func() Store) {
+	e := &events{}
+	c := NewCommitter(st, e)
+	const writers = 200
+	refused := errors.New("refused")
+	order := 0 // operations run one at a time
+	var wg sync.WaitGroup
+	for i := range writers {
+		wg.Go(func() {
+			err := c.Do(t.Context(), func(b *Batch) error {
+				order++
+				b.Put(fmt.Sprintf("k%03d", i), []byte("v"))
+				if i%10 == 0 {
+					return refused
+				}
+				return nil
+			})
+			if want := i%10 == 0; errors.Is(err, refused) != want || !want && err != nil {
+				t.Errorf("writer %d: %v", i, err)
+			}
+		})
+	}
+	wg.Wait()
+	if err := c.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if order != writers || e.begun != e.ended || e.ended != e.acked || e.begun == 0 {
+		t.Errorf("%d operations in groups %+v", order, *e)
+	}
+	t.Logf("%d operations in %d commits", writers, e.begun)
+	if got := len(content(t, reopen(), "k")); got != writers*9/10 {
+		t.Errorf("%d keys, want %d: those of refused operations must not be there", got, writers*9/10)
+	}
+}
+
+// failing is a store whose commits fail while err is set.
+type failing struct {
+	Store
+	err error
+}
+
+func (f *failing) Commit(w []Write) error {
+	if f.err != nil {
+		return f.err
+	}
+	return f.Store.Commit(w)
+}
+
+func testGroupFailure(t *testing.T, st Store, _ func() Store) {
+	f := &failing{st, ErrFull}
+	c := NewCommitter(f, nil)
+	defer c.Close()
+	op := func(b *Batch) error { b.Put("k", []byte("v")); return nil }
+	if err := c.Do(t.Context(), op); !errors.Is(err, ErrFull) {
+		t.Errorf("Do = %v, want the commit's error", err)
+	}
+	if err := c.Do(t.Context(), func(*Batch) error { return nil }); err != nil {
+		t.Errorf("an operation without writes waits for no disk, but got %v", err)
+	}
+	f.err = nil // happens before the next Do
+	if err := c.Do(t.Context(), op); err != nil {
+		t.Errorf("Do = %v after the store came back", err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := c.Do(ctx, op); !errors.Is(err, context.Canceled) {
+		t.Errorf("Do = %v with a context that ended, want it", err)
+	}
+}
+
+func testAfterClose(t *testing.T, st Store, _ func() Store) {
+	c := NewCommitter(st, nil)
+	for range 2 {
+		if err := c.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := c.Do(t.Context(), func(*Batch) error { return nil }); !errors.Is(err, ErrClosed) {
+		t.Errorf("Do = %v, want ErrClosed", err)
+	}
+	for range 2 {
+		if err := st.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := st.Commit([]Write{put("k", "v")}); !errors.Is(err, ErrClosed) {
+		t.Errorf("Commit = %v, want ErrClosed", err)
+	}
+	if err := st.Range("", func(string, []byte) error { return nil }); !errors.Is(err, ErrClosed) {
+		t.Errorf("Range = %v, want ErrClosed", err)
+	}
+}
+
+// TestCommitWhileClosing closes the committer in the middle of writes: each is acknowledged and there, or refused.
+func TestCommitWhileClosing(t *testing.T) {
+	st := NewMemory()
+	c := NewCommitter(st, nil)
+	var wg sync.WaitGroup
+	var mu sync.Mutex
+	acked := 0
+	for i := range 100 {
+		wg.Go(func() {
+			err := c.Do(context.Background(), func(b *Batch) error { b.Put(fmt.Sprint(i), []byte{}); return nil })
+			mu.Lock()
+			defer mu.Unlock()
+			if err == nil {
+				acked++
+			} else if !errors.Is(err, ErrClosed) {
+				t.Error(err)
+			}
+		})
+	}
+	time.AfterFunc(50*time.Microsecond, func() { c.Close() })
+	wg.Wait()
+	c.Close()
+	if got := len(content(t, st, "")); got < acked {
+		t.Errorf("%d keys, but %d acknowledged", got, acked)
+	}
+}
