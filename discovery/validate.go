@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"slices"
 	"strconv"
 	"strings"
 )
@@ -14,70 +13,123 @@ const (
 	MaxID         = 128 // characters of an id or a process
 	MaxLocality   = 63  // characters of a region or a zone
 	MaxAddress    = 259 // a DNS name and a port
-	MaxWeight     = 10000
+	MaxWeight     = 10_000
 	MaxLabels     = 64
-	MaxLabelBytes = 4 << 10 // of all keys and values together
+	MaxLabelBytes = 4 << 10 // of all names and values together
 )
 
-// Validate says what no registry would take of the instance: the error wraps [ErrInvalid] and names the field, the
-// value and the bound. Empty fields that have a default, or that a [Registrar] fills in, are fine.
-func (in *Instance) Validate() error {
-	for _, f := range []struct {
-		name, value string
-		bound       int
-	}{
-		{"id", in.ID, MaxID}, {"process", in.Process, MaxID}, {"address", in.Address, MaxAddress},
-		{"locality.region", in.Locality.Region, MaxLocality}, {"locality.zone", in.Locality.Zone, MaxLocality},
-	} {
-		if len(f.value) > f.bound || !printable(f.value) {
-			return invalid(f.name, f.value, fmt.Sprintf("at most %d printable ASCII characters without space", f.bound))
-		}
-	}
-	switch {
-	case !IsLabel(in.Service):
-		return invalid("service", in.Service, "a DNS label (a-z, 0-9, -, at most 63 characters)")
-	case in.Namespace != "" && !IsLabel(in.Namespace):
-		return invalid("namespace", in.Namespace, "a DNS label (a-z, 0-9, -, at most 63 characters)")
-	case !isHostPort(in.Address):
-		return invalid("address", in.Address, "host:port with a host that others can reach and a port of 1 to 65535")
-	case in.Protocol != GRPC && in.Protocol != HTTP:
-		return invalid("protocol", string(in.Protocol), `"grpc" or "http"`)
-	case in.Weight < 0 || in.Weight > MaxWeight:
-		return invalid("weight", strconv.Itoa(in.Weight), fmt.Sprintf("1 to %d, or 0 for %d", MaxWeight, DefaultWeight))
-	case !slices.Contains([]State{"", Starting, Up, Draining, Isolated}, in.State):
-		return invalid("state", string(in.State), `"starting", "up", "draining" or "isolated"; the others are the registry's to say`)
-	}
-	return in.validateLabels()
+// InvalidError is a field that no registry would take. It wraps [ErrInvalid].
+type InvalidError struct {
+	Field string // such as "locality.zone"
+	Value string
+	Want  string // the bound, such as "want 1 to 10000, or 0 for 100"
 }
 
-func (in *Instance) validateLabels() error {
-	if len(in.Labels) > MaxLabels {
-		return invalid("labels", strconv.Itoa(len(in.Labels))+" labels", fmt.Sprintf("at most %d", MaxLabels))
+// Error names the field, the value and the bound.
+func (e *InvalidError) Error() string {
+	value := e.Value
+	if len(value) > 160 {
+		value = value[:160] + "…"
 	}
-	size := 0
-	for k, v := range in.Labels {
-		if k == "" || !printable(k) {
-			return invalid("labels", k+"="+v, "keys of printable ASCII characters without space")
+	return fmt.Sprintf("instance: %s %q: %v: %s", e.Field, value, ErrInvalid, e.Want)
+}
+
+// Unwrap gives [ErrInvalid].
+func (e *InvalidError) Unwrap() error { return ErrInvalid }
+
+// Invalid makes an [InvalidError].
+func Invalid(field, value, want string) error {
+	return &InvalidError{Field: field, Value: value, Want: want}
+}
+
+const wantLabel = "want a DNS label (a-z, 0-9, -, at most 63 characters)"
+
+// Validate says what no registry would take of the instance: its error is an [*InvalidError]. Empty fields that have a
+// default, or that a [Registrar] fills in (id, namespace, weight, state), are fine.
+func (in *Instance) Validate() error {
+	switch {
+	case !IsLabel(in.Service):
+		return Invalid("service", in.Service, wantLabel)
+	case in.Namespace != "" && !IsLabel(in.Namespace):
+		return Invalid("namespace", in.Namespace, wantLabel)
+	case in.Protocol != GRPC && in.Protocol != HTTP:
+		return Invalid("protocol", string(in.Protocol), `want "grpc" or "http"`)
+	case in.Weight < 0 || in.Weight > MaxWeight:
+		return Invalid("weight", strconv.Itoa(in.Weight), "want 1 to 10000, or 0 for 100")
+	case !isAddress(in.Address):
+		return Invalid("address", in.Address, "want host:port with a host that others can reach and a port from 1 to 65535")
+	}
+	if err := in.validateTexts(); err != nil {
+		return err
+	}
+	switch in.State {
+	case "", Starting, Up, Draining, Isolated:
+		return in.validateLabels()
+	}
+	return Invalid("state", string(in.State), "want up, starting, draining or isolated; the others are set by the registry")
+}
+
+func (in *Instance) validateTexts() error {
+	for _, f := range []struct {
+		name, value string
+		most        int
+	}{
+		{"id", in.ID, MaxID}, {"process", in.Process, MaxID},
+		{"locality.region", in.Locality.Region, MaxLocality}, {"locality.zone", in.Locality.Zone, MaxLocality},
+	} {
+		if len(f.value) > f.most || !printable(f.value) {
+			return Invalid(f.name, f.value, fmt.Sprintf("want 1 to %d printable ASCII characters without space", f.most))
 		}
-		size += len(k) + len(v)
-	}
-	if size > MaxLabelBytes {
-		return invalid("labels", strconv.Itoa(size)+" bytes", fmt.Sprintf("at most %d of keys and values", MaxLabelBytes))
 	}
 	return nil
 }
 
-func invalid(field, value, want string) error {
-	return fmt.Errorf("instance: %w: %s %q: want %s", ErrInvalid, field, value, want)
+func (in *Instance) validateLabels() error {
+	if len(in.Labels) > MaxLabels {
+		return Invalid("labels", strconv.Itoa(len(in.Labels))+" of them", "want at most 64")
+	}
+	size := 0
+	for k, v := range in.Labels {
+		if k == "" || !printable(k) {
+			return Invalid("labels", k, "want names of printable ASCII characters without space")
+		}
+		if strings.ContainsFunc(v, func(r rune) bool { return r < ' ' || r == 0x7f || r == '\uFFFD' }) {
+			return Invalid("labels."+k, v, "want UTF-8 without control characters")
+		}
+		size += len(k) + len(v)
+	}
+	if size > MaxLabelBytes {
+		return Invalid("labels", strconv.Itoa(size)+" bytes", "want at most 4096 bytes of names and values")
+	}
+	return nil
 }
 
-func isHostPort(address string) bool {
+func isAddress(address string) bool {
 	host, port, err := net.SplitHostPort(address)
 	n, perr := strconv.ParseUint(port, 10, 16)
-	ip, _ := netip.ParseAddr(host)
-	return err == nil && perr == nil && n > 0 && host != "" && !ip.IsUnspecified()
+	return err == nil && perr == nil && n > 0 && len(address) <= MaxAddress && isHost(host)
 }
 
+// isHost reports whether host is an IP address other than the unspecified one, or a DNS name.
+func isHost(host string) bool {
+	if ip, err := netip.ParseAddr(host); err == nil {
+		return !ip.IsUnspecified()
+	}
+	for label := range strings.SplitSeq(strings.TrimSuffix(host, "."), ".") {
+		if !IsLabel(strings.ReplaceAll(strings.ToLower(label), "_", "-")) {
+			return false
+		}
+	}
+	return !numeric(host)
+}
+
+// numeric reports whether the last label is a number, as in a mistyped IP address.
+func numeric(host string) bool {
+	_, err := strconv.ParseUint(host[strings.LastIndexByte(host, '.')+1:], 10, 64)
+	return err == nil
+}
+
+// printable reports whether s has nothing but visible ASCII characters.
 func printable(s string) bool {
 	return !strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || r > '~' })
 }

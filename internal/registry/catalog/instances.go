@@ -60,7 +60,7 @@ func (c *Catalog) PutInstances(ctx context.Context, ins []discovery.Instance) (d
 func (c *Catalog) PutLeased(ctx context.Context, ins []discovery.Instance, ttl time.Duration) (discovery.Revision, error) {
 	ms := ttl.Milliseconds()
 	if ms < 0 || ms > math.MaxUint32 || ttl > 0 && ms == 0 {
-		return discovery.Revision{}, invalid("ttl", ttl.String(), "want 1ms to 1193h, or 0 for none")
+		return discovery.Revision{}, discovery.Invalid("ttl", ttl.String(), "want 1ms to 1193h, or 0 for none")
 	}
 	return c.put(ctx, ins, uint32(ms), false)
 }
@@ -101,7 +101,7 @@ func newRecord(in discovery.Instance, ttl uint32, keep bool) (record, error) {
 		return record{}, fmt.Errorf("instance %q: %w: %w", in.ID, discovery.ErrInvalid, err)
 	}
 	if len(value) > MaxInstance {
-		return record{}, invalid("id", in.ID, strconv.Itoa(len(value))+" bytes in all, want at most 8192")
+		return record{}, discovery.Invalid("id", in.ID, strconv.Itoa(len(value))+" bytes in all, want at most 8192")
 	}
 	return record{in, ttl, keep, value}, nil
 }
@@ -124,7 +124,7 @@ func (d *draft) putInstances(b *store.Batch, records []record) (uint64, error) {
 	}
 	for name, n := range added {
 		if s := d.service(name); s != nil && len(s.instances)+n > MaxInstances || n > MaxInstances {
-			return 0, invalid("service", name.String(), "it has 10000 instances, and no more are taken")
+			return 0, discovery.Invalid("service", name.String(), "it has 10000 instances, and no more are taken")
 		}
 	}
 	maps.DeleteFunc(changes, func(key InstanceKey, r record) bool { return d.service(key.Service).instance(key.ID).same(r) })

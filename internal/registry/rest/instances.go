@@ -232,8 +232,8 @@ func (a *API) patchInstance(ctx context.Context, in *instanceWithBody) (*instanc
 
 func (p adjustment) apply(in *discovery.Instance) error {
 	if p.Weight != nil {
-		if *p.Weight < 1 || *p.Weight > catalog.MaxWeight {
-			message := fmt.Sprintf("must be 1 to %d; to send no calls there, set state to isolated", catalog.MaxWeight)
+		if *p.Weight < 1 || *p.Weight > discovery.MaxWeight {
+			message := fmt.Sprintf("must be 1 to %d; to send no calls there, set state to isolated", discovery.MaxWeight)
 			return problem(http.StatusUnprocessableEntity, "weight: "+message, wrong("body.weight", message, *p.Weight))
 		}
 		in.Weight = *p.Weight

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"regexp"
 	"strconv"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -127,20 +126,13 @@ func ruleProblem(p rule.Problem) *huma.ErrorDetail {
 	return wrong(location, message, value)
 }
 
-// invalidText is how the catalog words an error about a field of an instance: the field, the value quoted, the
-// bound.
-var invalidText = regexp.MustCompile(`^instance: (\S+) ("(?:[^"\\]|\\.)*"…?): invalid: (.*)$`)
-
+// invalidField locates what is wrong with an instance.
 func invalidField(err error) []*huma.ErrorDetail {
-	m := invalidText.FindStringSubmatch(err.Error())
-	if m == nil {
+	e, ok := errors.AsType[*discovery.InvalidError](err)
+	if !ok {
 		return nil
 	}
-	value, unquoted := strconv.Unquote(m[2])
-	if unquoted != nil {
-		value = m[2]
-	}
-	return []*huma.ErrorDetail{wrong("body."+m[1], m[3], value)}
+	return []*huma.ErrorDetail{wrong("body."+e.Field, e.Want, e.Value)}
 }
 
 // gather adds the problems of one document to those of all.

@@ -15,7 +15,6 @@ import (
 
 	weftv1 "github.com/weftmesh/weft/api/weft/v1"
 	"github.com/weftmesh/weft/discovery"
-	"github.com/weftmesh/weft/internal/registry/catalog"
 	"github.com/weftmesh/weft/internal/registry/lease"
 )
 
@@ -97,8 +96,8 @@ func checkHello(h *weftv1.Hello) error {
 	switch {
 	case h == nil:
 		return errors.New("the first message is not a Hello")
-	case h.GetProcess() == "" || len(h.GetProcess()) > catalog.MaxID:
-		return fmt.Errorf("process %.140q: want 1 to %d characters", h.GetProcess(), catalog.MaxID)
+	case h.GetProcess() == "" || len(h.GetProcess()) > discovery.MaxID:
+		return fmt.Errorf("process %.140q: want 1 to %d characters", h.GetProcess(), discovery.MaxID)
 	case h.GetService() != "" && !discovery.IsLabel(h.GetService()):
 		return fmt.Errorf("service %.140q: want a DNS label", h.GetService())
 	case h.GetNamespace() != "" && !discovery.IsLabel(h.GetNamespace()):
