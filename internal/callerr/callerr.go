@@ -17,9 +17,9 @@ type Reason string
 
 // Attempt is one try of a call, as the error tells it.
 type Attempt struct {
-	Endpoint string        // instance id; "" if none could be chosen
+	Endpoint string        // instance id
 	Address  string        // host:port
-	Fate     string        // what became of it, such as "503", "UNAVAILABLE" or "not sent: connection refused"
+	Fate     string        // what became of it, such as "503", "Unavailable" or "not sent: connection refused"
 	Latency  time.Duration // until the answer or the failure
 }
 
@@ -30,7 +30,7 @@ type Error struct {
 	Method     string        // full gRPC method, or HTTP method and path
 	Reason     Reason        // what to branch on
 	Rule       string        // name@revision of the rule that decided; "" if none did
-	Attempts   []Attempt     // in order; empty if the call was refused before the first
+	Attempts   []Attempt     // the failed ones, in order; empty if the call was refused before the first
 	RetryAfter time.Duration // when it makes sense to call again; 0: unknown
 	Err        error         // the cause; may be nil
 	Local      bool          // nothing of the call can have reached a server
@@ -51,19 +51,12 @@ func (e *Error) Error() string {
 		if i == 0 {
 			sep = " ["
 		}
-		fmt.Fprintf(&b, "%sattempt %d on %s: %s", sep, i+1, a.where(), oneLine(a.Fate))
+		fmt.Fprintf(&b, "%sattempt %d on %s %s: %s", sep, i+1, a.Endpoint, a.Address, oneLine(a.Fate))
 	}
 	if len(e.Attempts) > 0 {
 		b.WriteByte(']')
 	}
 	return b.String()
-}
-
-func (a Attempt) where() string {
-	if a.Endpoint == "" {
-		return "no endpoint"
-	}
-	return a.Endpoint + " " + a.Address
 }
 
 func oneLine(s string) string { return strings.Join(strings.Fields(s), " ") }

@@ -141,8 +141,9 @@ func (a *Attempt) settle(out *Outcome, v Verdict) {
 	if a.endpoint != nil {
 		a.learn(out, v, latency)
 	}
-	if v.Class == telemetry.Failure || out.Err != nil {
-		c.fates = append(c.fates, a.fate(out, latency))
+	if a.endpoint != nil && (v.Class == telemetry.Failure || out.Err != nil) {
+		c.fates = append(c.fates, Fate{Endpoint: a.endpoint.ID, Address: a.endpoint.Address, Code: out.Code, Sent: out.Sent,
+			Err: out.Err, Latency: latency})
 	}
 	if c.values.Record != nil {
 		a.recordFate(out, v, latency)
@@ -186,14 +187,6 @@ func (a *Attempt) learn(out *Outcome, v Verdict, latency time.Duration) {
 	a.event = telemetry.AttemptEvent{Method: c.Method, Endpoint: a.endpoint.ID, Address: a.endpoint.Address, Subset: c.route.Subset,
 		Number: a.number, Code: out.Code, Class: v.Class, Latency: latency}
 	c.plan.Protocols[c.Protocol].Recorder.Attempt(&a.event)
-}
-
-func (a *Attempt) fate(out *Outcome, latency time.Duration) Fate {
-	f := Fate{Code: out.Code, Sent: out.Sent, Err: out.Err, Latency: latency}
-	if a.endpoint != nil {
-		f.Endpoint, f.Address = a.endpoint.ID, a.endpoint.Address
-	}
-	return f
 }
 
 func (a *Attempt) spanEnd(out *Outcome, v Verdict) telemetry.SpanEnd {

@@ -321,5 +321,5 @@ func (c *Call) Service() string {
 	return c.service.Name
 }
 
-// Fates tells what became of each attempt, the failed ones at least.
+// Fates tells what became of each failed attempt that had chosen an endpoint.
 func (c *Call) Fates() []Fate { return c.fates }

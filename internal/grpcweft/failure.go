@@ -31,10 +31,7 @@ func (r *rpc) refused(ref *engine.Refusal, err error) error {
 }
 
 func fate(f engine.Fate) string {
-	switch {
-	case f.Endpoint == "":
-		return "not sent"
-	case !f.Sent:
+	if !f.Sent {
 		return "not sent: " + status.Convert(f.Err).Message()
 	}
 	return codes.Code(f.Code).String()
