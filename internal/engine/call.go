@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/weftmesh/weft/balancer"
@@ -202,7 +203,7 @@ func (c *Call) handOver(a *Attempt, out *Outcome, v Verdict) *Refusal {
 	a.last = true
 	r := c.failed(a, out, v)
 	if r != nil {
-		c.reason = r.Reason
+		c.reason, r.Local = r.Reason, !out.Sent && c.unsent(r)
 	}
 	if r != nil || !out.Open {
 		a.settle(out, v)
@@ -291,8 +292,14 @@ func (c *Call) pause(d time.Duration) error {
 // refuse ends a call that has no attempt to hand over.
 func (c *Call) refuse(r *Refusal) *Refusal {
 	c.reason = r.Reason
+	r.Local = c.unsent(r)
 	c.finish(c.engine().now(), 0, telemetry.Ignorable, r)
 	return r
+}
+
+// unsent reports whether nothing of the call can have reached a server, given why it ends and what has settled.
+func (c *Call) unsent(r *Refusal) bool {
+	return r.Reason.Local() && !slices.ContainsFunc(c.fates, func(f Fate) bool { return f.Sent })
 }
 
 // finish reports the call, once: by refuse, or when its last attempt settles.

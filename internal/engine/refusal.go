@@ -34,6 +34,7 @@ type Refusal struct {
 	Rule       string // name@revision of the rule that decided, if one did
 	RetryAfter time.Duration
 	Err        error
+	Local      bool // nothing of the call can have reached a server
 }
 
 func (r *Refusal) Error() string {

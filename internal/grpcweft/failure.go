@@ -14,7 +14,7 @@ import (
 // refused makes the application's error of a refusal. err is what grpc said about the last try, if there was one.
 func (r *rpc) refused(ref *engine.Refusal, err error) error {
 	e := &callerr.Error{Service: r.call.Service(), Method: r.method, Reason: callerr.Reason(ref.Reason), Rule: ref.Rule,
-		RetryAfter: ref.RetryAfter, Err: ref.Err, Local: ref.Reason.Local()}
+		RetryAfter: ref.RetryAfter, Err: ref.Err, Local: ref.Local}
 	if ref.Reason == engine.NoInstance && err != nil {
 		if !r.last.asked {
 			return err // grpc or an interceptor ended the call before an endpoint was needed
@@ -24,7 +24,6 @@ func (r *rpc) refused(ref *engine.Refusal, err error) error {
 		}
 	}
 	for _, f := range r.call.Fates() {
-		e.Local = e.Local && !f.Sent
 		e.Attempts = append(e.Attempts, callerr.Attempt{Endpoint: f.Endpoint, Address: f.Address, Fate: fate(f), Latency: f.Latency})
 	}
 	return e

@@ -70,7 +70,7 @@ func (c *call) result(refusal *engine.Refusal) (*http.Response, error) {
 // explain makes the public error of a refusal.
 func (c *call) explain(r *engine.Refusal) error {
 	e := refuse(c.Service(), c.origin, r.Reason, r.Err)
-	e.Rule, e.RetryAfter, e.Local = r.Rule, r.RetryAfter, r.Reason.Local()
+	e.Rule, e.RetryAfter, e.Local = r.Rule, r.RetryAfter, r.Local
 	for _, f := range c.Fates() {
 		e.Attempts = append(e.Attempts, callerr.Attempt{Endpoint: f.Endpoint, Address: f.Address, Fate: fate(f), Latency: f.Latency})
 	}
