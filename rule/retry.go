@@ -86,11 +86,17 @@ func checkUnique(c *checker, texts []string, path string) {
 	}
 }
 
-// grpcCodes are gRPC's status codes but OK.
+// grpcCodes are gRPC's status codes from 1 on.
 var grpcCodes = [...]string{
 	"cancelled", "unknown", "invalid_argument", "deadline_exceeded", "not_found", "already_exists",
 	"permission_denied", "resource_exhausted", "failed_precondition", "aborted", "out_of_range", "unimplemented",
 	"internal", "unavailable", "data_loss", "unauthenticated",
+}
+
+// GRPCCode gives the number of a gRPC code that is written as in [Retry].On, such as "unavailable".
+func GRPCCode(word string) (code int, ok bool) {
+	i := slices.Index(grpcCodes[:], word)
+	return i + 1, i >= 0
 }
 
 // isCondition reports whether a word may stand in a list of retried failures.
@@ -99,7 +105,7 @@ func isCondition(word string) bool {
 	case "reset", "timeout", "4xx", "5xx":
 		return true
 	}
-	if slices.Contains(grpcCodes[:], word) {
+	if _, ok := GRPCCode(word); ok {
 		return true
 	}
 	code, err := strconv.Atoi(word)

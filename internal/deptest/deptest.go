@@ -65,6 +65,7 @@ var house = []room{
 	{folder: "internal/httpweft", may: "internal/engine internal/callerr balancer routing telemetry",
 		never: []ban{noRule, {"internal/grpcweft", "what both protocols need belongs in the engine"}}},
 	{folder: "internal/deptest"},
+	{folder: "internal/faults"}, // tests alone
 	{folder: "internal/registry", may: "api/... rule discovery internal/credential internal/registry/... " + grpc +
 		" go.etcd.io/bbolt/... github.com/danielgtaylor/huma/v2/... github.com/prometheus/client_golang/... go.yaml.in/yaml/v3 golang.org/x/sync/errgroup",
 		never: []ban{{"internal/grpcweft", "the server makes no calls through the mesh it serves"}, {"internal/session", "that is the client's end"}}},

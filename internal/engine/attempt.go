@@ -42,7 +42,6 @@ func (a *Attempt) begin(c *Call, number int, delay time.Duration) {
 	if number > 1 {
 		a.start = c.engine().now()
 	}
-	c.attempts = number
 	a.limit()
 	if t := c.engine().tracer; t != nil {
 		a.parent, a.span = t.Start(a.parent, telemetry.SpanStart{Kind: telemetry.AttemptSpan, Protocol: telemetry.Protocol(c.Protocol.String()),

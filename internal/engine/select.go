@@ -48,6 +48,7 @@ func (a *Attempt) Select(r Readiness) (*balancer.Endpoint, error) {
 	}
 	a.refusal = nil
 	a.endpoint = ep
+	a.call.attempts = a.number
 	a.call.tried = append(a.call.tried, ep.Stats)
 	ep.Begin()
 	return ep, nil

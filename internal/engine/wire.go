@@ -51,11 +51,12 @@ func (a *Attempt) WriteHeaders(h telemetry.Carrier) {
 // readWire takes what an inbound call brought: its values, and over HTTP its deadline.
 func readWire(ctx context.Context, p Protocol, h telemetry.Carrier, now time.Time) (v Values, deadline time.Time) {
 	v = Values{Criticality: ParseCriticality(h.Get(HeaderCriticality[p]))}
-	if n, err := strconv.Atoi(h.Get(HeaderAttempt[p])); err == nil {
-		v.Retried = n > 1
+	if text := h.Get(HeaderAttempt[p]); text != "" { // reading "" would make an error, for every call
+		n, err := strconv.Atoi(text)
+		v.Retried = err == nil && n > 1
 	}
-	if p == HTTP {
-		if ms, err := strconv.ParseInt(h.Get(HeaderDeadline[p]), 10, 64); err == nil && ms >= 0 {
+	if text := h.Get(HeaderDeadline[p]); p == HTTP && text != "" {
+		if ms, err := strconv.ParseInt(text, 10, 64); err == nil && ms >= 0 {
 			deadline = now.Add(time.Duration(min(ms, int64(maxDeadline/time.Millisecond))) * time.Millisecond)
 		}
 	}

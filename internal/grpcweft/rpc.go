@@ -26,8 +26,6 @@ type rpc struct {
 
 	first try
 	last  *try // nil before the first
-
-	outgoing metadata.MD // what the router asked for; nil until it asks
 }
 
 func (r *rpc) init(c *Client, ctx context.Context, cc *grpc.ClientConn, method string, opts []grpc.CallOption) {
@@ -42,15 +40,7 @@ func (r *rpc) init(c *Client, ctx context.Context, cc *grpc.ClientConn, method s
 }
 
 // Header gives the caller's outgoing metadata to the router.
-func (r *rpc) Header(name string) []string {
-	if r.outgoing == nil {
-		r.outgoing, _ = metadata.FromOutgoingContext(r.ctx)
-		if r.outgoing == nil {
-			r.outgoing = metadata.MD{}
-		}
-	}
-	return r.outgoing[name]
-}
+func (r *rpc) Header(name string) []string { return metadata.ValueFromOutgoingContext(r.ctx, name) }
 
 // Query gives nothing: gRPC has no query.
 func (r *rpc) Query(string) []string { return nil }

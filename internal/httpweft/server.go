@@ -62,7 +62,10 @@ func (s *Server) serve(h http.Handler, w http.ResponseWriter, r *http.Request, s
 	defer func() {
 		// net/http removes the files of the form, and handlers around this one may look at the pattern.
 		r.MultipartForm, r.Pattern = inner.MultipartForm, inner.Pattern
-		out := engine.Outcome{Protocol: engine.HTTP, Code: rec.status(), Header: w.Header(), Sent: true}
+		out := engine.Outcome{Protocol: engine.HTTP, Code: rec.status(), Sent: true}
+		if out.Code >= 400 { // Header makes net/http copy them all once they are written
+			out.Header = w.Header()
+		}
 		if !returned { // a panic, or runtime.Goexit: it goes on, so that net/http treats it as always
 			out.Code, out.Err = http.StatusInternalServerError, errPanicked
 		}

@@ -64,7 +64,7 @@ func Recorder(cfg Config, d telemetry.Direction, p engine.Protocol, service stri
 		return telemetry.Observers().Bind(telemetry.Binding{})
 	}
 	b := telemetry.Binding{Direction: d, Protocol: telemetry.Protocol(p.String()), Service: service}
-	if cfg.Caller != nil {
+	if d == telemetry.Outbound && cfg.Caller != nil && cfg.Caller.Service != "" {
 		b.Caller = discovery.Name{Service: cfg.Caller.Service, Namespace: cfg.Caller.Namespace}.String()
 	}
 	return cfg.Observer.Bind(b)

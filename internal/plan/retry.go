@@ -53,11 +53,6 @@ func retryMethods(list []rule.RetryMethod, base engine.RetryPlan) ([]engine.Retr
 	return out, nil
 }
 
-// grpcCodes are the words of gRPC's codes, at the index of their number.
-var grpcCodes = [...]string{"ok", "cancelled", "unknown", "invalid_argument", "deadline_exceeded", "not_found", "already_exists",
-	"permission_denied", "resource_exhausted", "failed_precondition", "aborted", "out_of_range", "unimplemented", "internal",
-	"unavailable", "data_loss", "unauthenticated"}
-
 // conditions compiles the words of a Retry's "on".
 func conditions(words []string) (c engine.Conditions, err error) {
 	for _, word := range words {
@@ -82,11 +77,9 @@ func condition(c *engine.Conditions, word string) bool {
 		c.AddStatus(lo, lo+99)
 		return true
 	}
-	for code, name := range grpcCodes {
-		if code > 0 && name == word {
-			c.AddCode(code)
-			return true
-		}
+	if code, ok := rule.GRPCCode(word); ok {
+		c.AddCode(code)
+		return true
 	}
 	if status, err := strconv.Atoi(word); err == nil && status >= 400 && status <= 599 {
 		c.AddStatus(status, status)

@@ -100,26 +100,9 @@ func appendPeer(list []attribute.KeyValue, address string) []attribute.KeyValue 
 
 const otherMethod = "_OTHER"
 
-func httpMethod(verb string) string {
-	switch verb {
-	case "GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "CONNECT", "OPTIONS", "TRACE", "QUERY":
-		return verb
-	case "":
-		return "GET" // what net/http sends for it
-	}
-	return otherMethod
-}
+func httpMethod(verb string) string { return telemetry.HTTPMethod(verb, otherMethod) }
 
-// grpcCode gives the name of a gRPC code, as the protocol writes it, and numbers beyond as they are.
 func grpcCode(code int) string {
-	if code < 0 || code >= len(grpcNames) {
-		return strconv.Itoa(code)
-	}
-	return grpcNames[code]
-}
-
-var grpcNames = [...]string{
-	"OK", "CANCELLED", "UNKNOWN", "INVALID_ARGUMENT", "DEADLINE_EXCEEDED", "NOT_FOUND", "ALREADY_EXISTS",
-	"PERMISSION_DENIED", "RESOURCE_EXHAUSTED", "FAILED_PRECONDITION", "ABORTED", "OUT_OF_RANGE", "UNIMPLEMENTED",
-	"INTERNAL", "UNAVAILABLE", "DATA_LOSS", "UNAUTHENTICATED",
+	name, _ := telemetry.GRPCCode(code)
+	return name
 }

@@ -21,7 +21,7 @@
 // record name them.
 //
 // No metric gets more than [MaxSeries] combinations of label values. What comes later is counted in one series
-// whose labels are all "overflow".
+// whose labels are all "overflow". A histogram has 17 lines for each combination.
 package prom
 
 import (
@@ -52,7 +52,8 @@ type Observer struct {
 }
 
 // New makes an observer and registers it. Of one registerer all observers are the same one, so that several meshes
-// in a process count into the same metrics. The error says that another collector has taken a name.
+// in a process count into the same metrics. The error says that another collector has taken a name; Prometheus also
+// sees it so if one registry is used both as it is and through [prometheus.WrapRegistererWith] with labels.
 func New(reg prometheus.Registerer) (*Observer, error) {
 	if reg == nil {
 		return nil, errors.New("prom.New(nil): want a registerer")

@@ -1,7 +1,6 @@
 package prom
 
 import (
-	"net/http"
 	"strconv"
 
 	"github.com/weftmesh/weft/telemetry"
@@ -41,31 +40,18 @@ func (w words) text(code int) string {
 func grpcMethod(full string) string { return full }
 
 func grpcCode(code int) int {
-	if code < 0 || code >= len(grpcNames) {
+	if _, known := telemetry.GRPCCode(code); !known {
 		return codeOther
 	}
 	return code
 }
 
-func grpcName(code int) string { return grpcNames[code] }
-
-// The names of the gRPC codes by number, as the protocol writes them.
-var grpcNames = [...]string{
-	"OK", "CANCELLED", "UNKNOWN", "INVALID_ARGUMENT", "DEADLINE_EXCEEDED", "NOT_FOUND", "ALREADY_EXISTS",
-	"PERMISSION_DENIED", "RESOURCE_EXHAUSTED", "FAILED_PRECONDITION", "ABORTED", "OUT_OF_RANGE", "UNIMPLEMENTED",
-	"INTERNAL", "UNAVAILABLE", "DATA_LOSS", "UNAUTHENTICATED",
+func grpcName(code int) string {
+	name, _ := telemetry.GRPCCode(code)
+	return name
 }
 
-func httpMethod(verb string) string {
-	switch verb {
-	case http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete,
-		http.MethodConnect, http.MethodOptions, http.MethodTrace:
-		return verb
-	case "":
-		return http.MethodGet // what net/http sends for it
-	}
-	return "other"
-}
+func httpMethod(verb string) string { return telemetry.HTTPMethod(verb, "other") }
 
 func httpCode(status int) int {
 	switch {

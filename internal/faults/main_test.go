@@ -1,0 +1,57 @@
+package faults
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"sync"
+	"testing"
+
+	"go.uber.org/goleak"
+)
+
+// TestMain is the main function of the instances too, which are this binary started again: see product_test.go.
+func TestMain(m *testing.M) {
+	if id := os.Getenv(productID); id != "" {
+		if err := serveProduct(id); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
+	os.Exit(run(m))
+}
+
+func run(m *testing.M) int {
+	dir, err := os.MkdirTemp("", "weft-faults-")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer os.RemoveAll(dir)
+	// One configuration directory for all: each registry has a file of its own there, named after its port.
+	os.Setenv("XDG_CONFIG_HOME", filepath.Join(dir, "config"))
+	os.Setenv("XDG_CACHE_HOME", filepath.Join(dir, "cache"))
+	serverBinary = sync.OnceValues(func() (string, error) { return build(filepath.Join(dir, "registry-server")) })
+	code := m.Run()
+	if err := goleak.Find(); code == 0 && err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	return code
+}
+
+// serverBinary builds the registry server when it is first wanted.
+var serverBinary func() (string, error)
+
+func build(path string) (string, error) {
+	out, err := exec.Command("go", "build", "-o", path, "github.com/weftmesh/weft/registry-server").CombinedOutput()
+	if err != nil {
+		return "", fmt.Errorf("go build: %w: %s", err, out)
+	}
+	return path, nil
+}
+
+// full reports whether the long version of a test is wanted.
+func full() bool { return os.Getenv("WEFT_PROVE") == "full" }
