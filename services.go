@@ -101,40 +101,65 @@ func (s *services) resolve(dialled string, name discovery.Name) (*engine.Service
 		return nil, err
 	}
 	short := s.engine.NewService(name.String())
-	lookUp := &lookup{short: short}
-	first.Listen(func(p *engine.Plan) { lookUp.update(0, p) })
-	second.Listen(func(p *engine.Plan) { lookUp.update(1, p) })
+	l := &lookup[*engine.Plan]{publish: short.Publish, missing: func(p *engine.Plan) bool { return p.Missing }}
+	first.Listen(func(p *engine.Plan) { l.update(0, p) })
+	second.Listen(func(p *engine.Plan) { l.update(1, p) })
 	return short, nil
 }
 
-// lookup feeds a short name with the plans of the service it stands for. What it resolved to is kept until that service
-// is deleted, as a flip would change the identity that callers expect.
-type lookup struct {
-	short *engine.Service
-
-	mu    sync.Mutex
-	plans [2]*engine.Plan // of the caller's namespace and of "default"; nil: not known yet
-	taken int             // index of the one it stands for, plus one; 0: none yet
+// watchInstances calls apply with the snapshots of a service, found as [services.Service] finds it, until ctx ends.
+func (s *services) watchInstances(ctx context.Context, dialled string, apply func(discovery.Snapshot)) error {
+	name, err := discovery.ParseName(dialled, s.namespace)
+	if err != nil {
+		return err
+	}
+	if dialled != name.Service || name.Namespace == discovery.DefaultNamespace {
+		return s.source.Watch(ctx, name.String(), apply)
+	}
+	l := &lookup[discovery.Snapshot]{publish: apply, missing: func(s discovery.Snapshot) bool { return s.Missing }}
+	var errs [2]error
+	var watches sync.WaitGroup
+	for i, namespace := range []string{name.Namespace, discovery.DefaultNamespace} {
+		watches.Go(func() {
+			full := discovery.Name{Service: name.Service, Namespace: namespace}
+			errs[i] = s.source.Watch(ctx, full.String(), func(s discovery.Snapshot) { l.update(i, s) })
+		})
+	}
+	watches.Wait()
+	return errors.Join(errs[:]...)
 }
 
-func (l *lookup) update(i int, p *engine.Plan) {
+// lookup decides what a short name stands for: the service of the caller's namespace, else that of "default", and
+// publishes what is known of it. What it resolved to is kept until that service is deleted, as a flip would change the
+// identity that callers expect.
+type lookup[T any] struct {
+	publish func(T)
+	missing func(T) bool
+
+	mu    sync.Mutex
+	known [2]bool
+	what  [2]T // of the caller's namespace and of "default"
+	taken int  // the place it stands for, plus one; 0: none yet
+}
+
+func (l *lookup[T]) update(i int, what T) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.plans[i] = p
-	if l.taken > 0 && l.plans[l.taken-1].Missing {
+	l.known[i], l.what[i] = true, what
+	before := l.taken
+	if before > 0 && l.missing(l.what[before-1]) {
 		l.taken = 0
 	}
-	before := l.taken
-	for j := 0; l.taken == 0 && j < len(l.plans) && l.plans[j] != nil; j++ {
-		if !l.plans[j].Missing {
+	for j := 0; l.taken == 0 && j < 2 && l.known[j]; j++ {
+		if !l.missing(l.what[j]) {
 			l.taken = j + 1
 		}
 	}
 	switch {
-	case l.taken == i+1 || l.taken != before:
-		l.short.Publish(l.plans[l.taken-1])
-	case l.taken == 0 && l.plans[0] != nil && l.plans[1] != nil:
-		l.short.Publish(l.plans[0]) // neither exists
+	case l.taken == i+1 || l.taken != 0 && l.taken != before:
+		l.publish(l.what[l.taken-1])
+	case l.taken == 0 && l.known[0] && l.known[1]:
+		l.publish(l.what[0]) // neither exists
 	}
 }
 

@@ -138,21 +138,10 @@ func (m *Mesh) Handler(h http.Handler) http.Handler { return m.httpIn.Handler(h)
 // what turns on TLS when the mesh has it.
 func (m *Mesh) Listener(l net.Listener) net.Listener { return m.httpIn.Listener(l) }
 
-// Watch calls apply with the instances of a service now and after every change until ctx ends, and returns ctx's error.
-// A short name is looked up in the process's namespace.
+// Watch calls apply with the instances of a service now and after every change, until ctx ends, and returns ctx's error.
+// The service is named as in a call: a short name is looked up in the process's namespace and then in "default".
 func (m *Mesh) Watch(ctx context.Context, service string, apply func(discovery.Snapshot)) error {
-	name, err := discovery.ParseName(service, m.namespace())
-	if err != nil {
-		return err
-	}
-	return m.services.source.Watch(ctx, name.String(), apply)
-}
-
-func (m *Mesh) namespace() string {
-	if m.hasService() {
-		return m.name.Namespace
-	}
-	return discovery.DefaultNamespace
+	return m.services.watchInstances(ctx, service, apply)
 }
 
 // Describe says in words what a call to a service goes through: rules, endpoints and the order of the phases. It waits
