@@ -18,10 +18,20 @@ import (
 func main() {
 	keep := flag.Bool("keep", false, "leave everything running at the end, until Ctrl-C")
 	flag.Parse()
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	if flag.NArg() > 0 {
+		fmt.Fprintf(os.Stderr, "quickstart: argument %q: there is only the flag -keep\n", flag.Arg(0))
+		os.Exit(2)
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	defer stop()
-	if err := run(ctx, *keep); err != nil {
+	err := run(ctx, *keep)
+	switch {
+	case err != nil && ctx.Err() != nil:
+		fmt.Fprintln(os.Stderr, "\nquickstart was interrupted; all that it started has ended")
+	case err != nil:
 		fmt.Fprintln(os.Stderr, "\nquickstart failed:", err)
+	}
+	if err != nil {
 		os.Exit(1)
 	}
 }
@@ -32,7 +42,7 @@ func run(ctx context.Context, keep bool) (err error) {
 		return err
 	}
 	defer func() {
-		if err != nil {
+		if err != nil && ctx.Err() == nil {
 			w.showLogs()
 		}
 		w.close()

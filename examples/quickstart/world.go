@@ -4,11 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
+	"strings"
 	"syscall"
 	"time"
 )
@@ -36,20 +39,24 @@ func newWorld() (*world, error) {
 	w := &world{dir: dir, running: map[string]*process{}}
 	for _, addr := range []*string{&w.grpcAddr, &w.httpAddr, &w.webAddr} {
 		if *addr, err = freeAddr(); err != nil {
-			return nil, err
+			return nil, errors.Join(err, os.RemoveAll(dir))
 		}
 	}
 	return w, nil
 }
 
-// freeAddr finds a loopback port that nobody uses now.
-func freeAddr() (string, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
+// freeAddr finds a loopback port that nobody uses now. It is below those that systems hand out by themselves, so that it is
+// likely to be free still when the registry server comes back to it.
+func freeAddr() (addr string, err error) {
+	for range 100 {
+		addr = net.JoinHostPort("127.0.0.1", strconv.Itoa(20_000+rand.IntN(12_000)))
+		l, e := net.Listen("tcp", addr)
+		if e == nil {
+			return addr, l.Close()
+		}
+		err = e
 	}
-	defer l.Close()
-	return l.Addr().String(), nil
+	return "", fmt.Errorf("no free port on 127.0.0.1: %w", err)
 }
 
 // programs are what is built, by the name of the binary.
@@ -61,20 +68,35 @@ var programs = []struct{ name, path string }{
 
 func (w *world) bin(name string) string { return filepath.Join(w.dir, "bin", name) }
 
-// build compiles the programs and shows that it is busy: the first time it takes a minute or two.
+// build compiles the programs and shows that it is busy.
 func (w *world) build(ctx context.Context) error {
+	fmt.Println("building three programs; the first time this takes a minute or two")
 	for _, p := range programs {
-		start := time.Now()
-		cmd := exec.CommandContext(ctx, "go", "build", "-o", w.bin(p.name), p.path)
-		cmd.Stderr = os.Stderr
-		if err := cmd.Start(); err != nil {
-			return fmt.Errorf("go build %s: %w (is the go command on the PATH?)", p.path, err)
+		if err := w.compile(ctx, p.name, p.path); err != nil {
+			return err
 		}
-		if err := waitShown("building "+p.name, cmd); err != nil {
-			return fmt.Errorf("go build %s: %w", p.path, err)
-		}
-		fmt.Printf("building %s: %.1f s\n", p.name, time.Since(start).Seconds())
 	}
+	return nil
+}
+
+func (w *world) compile(ctx context.Context, name, path string) error {
+	start := time.Now()
+	cmd := exec.CommandContext(ctx, "go", "build", "-o", w.bin(name), path)
+	cmd.Stderr = os.Stderr
+	// Interrupted, the go command removes its temporary files; killed, it could not.
+	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
+	cmd.WaitDelay = 10 * time.Second
+	err := cmd.Start()
+	switch {
+	case errors.Is(err, exec.ErrNotFound):
+		return errors.New("there is no go command on the PATH: install Go from https://go.dev/dl, or add its bin folder to the PATH")
+	case err != nil:
+		return fmt.Errorf("go build %s: %w", path, err)
+	}
+	if err := waitShown("building "+name, cmd); err != nil {
+		return fmt.Errorf("go build %s: %w (is the current folder inside Weft's checkout?)", path, err)
+	}
+	fmt.Printf("   %s: %.1f s\n", name, time.Since(start).Seconds())
 	return nil
 }
 
@@ -88,7 +110,7 @@ func waitShown(what string, cmd *exec.Cmd) error {
 		case err := <-ended:
 			return err
 		case <-time.After(10 * time.Second):
-			fmt.Printf("%s: %.0f s and going on\n", what, time.Since(start).Seconds())
+			fmt.Printf("   %s: %.0f s and going on\n", what, time.Since(start).Seconds())
 		}
 	}
 }
@@ -103,7 +125,8 @@ func (w *world) start(name, program string, args ...string) error {
 	defer out.Close()
 	cmd := exec.Command(w.bin(program), args...)
 	cmd.Dir, cmd.Stdout, cmd.Stderr = w.dir, out, out
-	cmd.Env = append(os.Environ(), "WEFT_REGISTRY="+w.grpcAddr, "XDG_CONFIG_HOME="+filepath.Join(w.dir, "config"),
+	cmd.SysProcAttr = ownGroup()
+	cmd.Env = append(withoutWeft(os.Environ()), "WEFT_REGISTRY="+w.grpcAddr, "XDG_CONFIG_HOME="+filepath.Join(w.dir, "config"),
 		"XDG_CACHE_HOME="+filepath.Join(w.dir, "cache", name))
 	if err := cmd.Start(); err != nil {
 		return err
@@ -112,6 +135,11 @@ func (w *world) start(name, program string, args ...string) error {
 	go func() { cmd.Wait(); close(p.done) }()
 	w.running[name] = p
 	return nil
+}
+
+// withoutWeft leaves out what the user has set for another mesh.
+func withoutWeft(env []string) []string {
+	return slices.DeleteFunc(env, func(v string) bool { return strings.HasPrefix(v, "WEFT_") })
 }
 
 func (w *world) startRegistry() error {
@@ -130,37 +158,52 @@ func (w *world) kill(name string) error {
 	return err
 }
 
-// close ends what runs, politely first, and removes the folder.
+// patience is how long a process may take to end before it is killed.
+const patience = 10 * time.Second
+
+// close ends what runs, politely first and the registry last, and removes the folder.
 func (w *world) close() {
-	for _, name := range w.order() {
-		p := w.running[name]
+	registry := w.running["registry"]
+	delete(w.running, "registry")
+	for _, p := range w.running {
 		p.cmd.Process.Signal(syscall.SIGTERM)
-		select {
-		case <-p.done:
-		case <-time.After(5 * time.Second):
-			p.cmd.Process.Kill()
-			<-p.done
-		}
+	}
+	for _, p := range w.running {
+		p.await()
+	}
+	if registry != nil {
+		registry.cmd.Process.Signal(syscall.SIGTERM)
+		registry.await()
 	}
 	os.RemoveAll(w.dir)
 }
 
-// order lists the processes, the registry last.
-func (w *world) order() []string {
-	var names []string
-	for name := range w.running {
-		names = append(names, name)
+func (p *process) await() {
+	select {
+	case <-p.done:
+	case <-time.After(patience):
+		p.cmd.Process.Kill()
+		<-p.done
 	}
-	slices.SortFunc(names, func(a, b string) int {
-		switch {
-		case a == "registry":
-			return 1
-		case b == "registry":
-			return -1
+}
+
+// dead is an error if a process has ended that should be running: its last word says why, such as a port that
+// somebody else has taken meanwhile.
+func (w *world) dead() error {
+	for name, p := range w.running {
+		select {
+		case <-p.done:
+			return fmt.Errorf("the process %s has ended: %s", name, p.lastWord())
+		default:
 		}
-		return 0
-	})
-	return names
+	}
+	return nil
+}
+
+func (p *process) lastWord() string {
+	text, _ := os.ReadFile(p.log)
+	lines := strings.Split(strings.TrimSpace(string(text)), "\n")
+	return lines[len(lines)-1]
 }
 
 // showLogs prints the end of every process's log.
@@ -172,12 +215,15 @@ func (w *world) showLogs() {
 	}
 }
 
-// eventually asks until it gets a nil error, for at most ten seconds.
-func eventually(ctx context.Context, ask func() error) (time.Duration, error) {
+// eventually asks until it gets a nil error, for at most ten seconds and as long as all processes run.
+func (w *world) eventually(ctx context.Context, ask func() error) (time.Duration, error) {
 	start := time.Now()
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
 	for {
+		if err := w.dead(); err != nil {
+			return 0, err
+		}
 		err := ask()
 		if err == nil {
 			return time.Since(start), nil
@@ -192,14 +238,16 @@ func eventually(ctx context.Context, ask func() error) (time.Duration, error) {
 
 // invite says what to try while all is running.
 func (w *world) invite() {
+	token, weftctl := quoted(filepath.Join(w.dir, "data", "admin.token")), quoted(w.bin("weftctl"))
 	fmt.Printf(`
 Everything is still running; Ctrl-C ends it. In another terminal:
 
-  export WEFT_HTTP=http://%s WEFT_TOKEN=$(cat %s)
+  export WEFT_HTTP=http://%s WEFT_TOKEN="$(cat %s)"
   %s get services
+  %s get instances product
   %s get rules -o yaml
   curl -s -H "Authorization: Bearer $WEFT_TOKEN" $WEFT_HTTP/v1/services/product/instances
-  curl -s -H "Authorization: Bearer $WEFT_TOKEN" -X PUT $WEFT_HTTP/v1/rules/route/product-canary --data-binary @- <<'EOF'
+  curl -s -H "Authorization: Bearer $WEFT_TOKEN" -H 'Content-Type: application/yaml' -X PUT $WEFT_HTTP/v1/rules/route/product-canary --data-binary @- <<'EOF'
 kind: Route
 name: product-canary
 service: product
@@ -209,5 +257,13 @@ spec:
 EOF
   curl -s 'http://%s/calls?via=grpc&n=1000'
   curl -s http://%s/metrics | grep weft_
-`, w.httpAddr, filepath.Join(w.dir, "data", "admin.token"), w.bin("weftctl"), w.bin("weftctl"), w.webAddr, w.webAddr)
+`, w.httpAddr, token, weftctl, weftctl, weftctl, w.webAddr, w.webAddr)
+}
+
+// quoted makes a path one word of a shell.
+func quoted(path string) string {
+	if !strings.ContainsAny(path, " '\"$`\\&;()*?<>|#~") {
+		return path
+	}
+	return "'" + strings.ReplaceAll(path, "'", `'\''`) + "'"
 }

@@ -40,20 +40,21 @@ type Call struct {
 	span      telemetry.Span
 	values    Values
 
-	plan     *Plan
-	retry    *RetryPlan
-	route    routing.Result
-	start    time.Time
-	seed     uint64
-	rand     balancer.Rand
-	attempts int
-	tried    []*balancer.Stats
-	triedBuf [2]*balancer.Stats
-	fates    []Fate
-	reason   Reason
-	stop     retry.Stop
-	event    telemetry.CallEvent // what the observers get, here to save an allocation
-	first    Attempt
+	plan       *Plan
+	retry      *RetryPlan
+	route      routing.Result
+	repeatable bool // what protocol, program and rule together say of Idempotent
+	start      time.Time
+	seed       uint64
+	rand       balancer.Rand
+	attempts   int
+	tried      []*balancer.Stats
+	triedBuf   [2]*balancer.Stats
+	fates      []Fate
+	reason     Reason
+	stop       retry.Stop
+	event      telemetry.CallEvent // what the observers get, here to save an allocation
+	first      Attempt
 }
 
 // Do runs the call. nil means that the transport holds what the application gets, be it good or bad; a Refusal
@@ -98,16 +99,23 @@ func (c *Call) adopt(plan *Plan) {
 	c.plan = plan
 	c.Request.Caller = plan.Caller
 	c.retry = plan.retryFor(&c.Request)
-	if c.retry.Idempotent != nil {
-		c.Idempotent = *c.retry.Idempotent
-	}
-	if forbidden := c.retry.Idempotent != nil && !*c.retry.Idempotent; c.values.Idempotent != nil && !forbidden {
-		c.Idempotent = *c.values.Idempotent // the program knows its call, but who operates it has the last "no"
-	}
+	c.repeatable = c.mayRepeat()
 	c.route = plan.Protocols[c.Protocol].Router.Route(&c.Request, &c.rand)
 	if d := c.values.Record; d != nil {
 		c.recordPlan(d, replanned)
 	}
+}
+
+// mayRepeat asks the protocol, the program, which knows its call better, and the rule, which has the last "no".
+func (c *Call) mayRepeat() bool {
+	byRule, byProgram := c.retry.Idempotent, c.values.Idempotent
+	switch {
+	case byRule != nil && (!*byRule || byProgram == nil):
+		return *byRule
+	case byProgram != nil:
+		return *byProgram
+	}
+	return c.Idempotent
 }
 
 // replan moves the call to the newest plan if its own is outdated.
@@ -184,7 +192,7 @@ func (c *Call) again(a *Attempt, out *Outcome, v Verdict) (time.Duration, bool) 
 	if out.Misused || out.Sent && !retryable || a.endpoint == nil || c.callerCtx.Err() != nil {
 		return 0, false
 	}
-	state := retry.State{Attempt: a.number, Idempotent: c.Idempotent, Replayable: c.Replayable, Remaining: c.remaining(a)}
+	state := retry.State{Attempt: a.number, Idempotent: c.repeatable, Replayable: c.Replayable, Remaining: c.remaining(a)}
 	failure := retry.Failure{NotSent: !out.Sent, Retryable: retryable, NoRetry: v.NoRetry || c.values.Retried, Pushback: v.Pushback}
 	delay, stop := c.retry.Next(a.settledAt, state, failure, c.plan.Budget, &c.rand)
 	c.stop = stop

@@ -19,7 +19,7 @@ func (c *Call) recordPlan(d *telemetry.Decision, replanned bool) {
 	d.Route = telemetry.RouteDecision{Rule: c.plan.RouteRule, Index: r.Rule, Subset: r.Subset, Bucket: r.Bucket,
 		NoStickyValue: r.NoStickyValue, Substituted: r.Substituted, Timeout: r.Timeout, Replanned: moved}
 	d.Retry = telemetry.RetryDecision{Rule: c.plan.RetryRule, Attempts: c.retry.Attempts,
-		Idempotent: c.Idempotent, Replayable: c.Replayable}
+		Idempotent: c.repeatable, Replayable: c.Replayable}
 }
 
 // recordFate writes what became of an attempt.

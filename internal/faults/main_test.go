@@ -30,10 +30,11 @@ func run(m *testing.M) int {
 		return 1
 	}
 	defer os.RemoveAll(dir)
+	environment := os.Environ() // the go command's cache is the usual one
 	// One configuration directory for all: each registry has a file of its own there, named after its port.
 	os.Setenv("XDG_CONFIG_HOME", filepath.Join(dir, "config"))
 	os.Setenv("XDG_CACHE_HOME", filepath.Join(dir, "cache"))
-	serverBinary = sync.OnceValues(func() (string, error) { return build(filepath.Join(dir, "registry-server")) })
+	serverBinary = sync.OnceValues(func() (string, error) { return build(filepath.Join(dir, "registry-server"), environment) })
 	code := m.Run()
 	if err := goleak.Find(); code == 0 && err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -45,9 +46,10 @@ func run(m *testing.M) int {
 // serverBinary builds the registry server when it is first wanted.
 var serverBinary func() (string, error)
 
-func build(path string) (string, error) {
-	out, err := exec.Command("go", "build", "-o", path, "github.com/weftmesh/weft/registry-server").CombinedOutput()
-	if err != nil {
+func build(path string, environment []string) (string, error) {
+	cmd := exec.Command("go", "build", "-o", path, "github.com/weftmesh/weft/registry-server")
+	cmd.Env = environment
+	if out, err := cmd.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("go build: %w: %s", err, out)
 	}
 	return path, nil

@@ -156,8 +156,7 @@ func (s *storm) sessionInstances(w int) error {
 	if err != nil {
 		return &refusal{body: err.Error()}
 	}
-	defer source.Close()
-	defer func() { <-s.ctx.Done() }()
+	defer s.leave(source)
 	for i := range maxNew {
 		in := discovery.Instance{ID: fmt.Sprintf("s%d-%d", s.round, i), Address: "127.0.0.1:9", Protocol: discovery.GRPC}
 		if err := s.announce(source, service, in); err != nil {
@@ -165,6 +164,15 @@ func (s *storm) sessionInstances(w int) error {
 		}
 	}
 	return nil
+}
+
+// leave closes the session after the kill, once it has noticed: before, Close would wait for an answer.
+func (s *storm) leave(source *sdk.Source) {
+	<-s.ctx.Done()
+	for end := time.Now().Add(time.Second); source.State() == "connected" && time.Now().Before(end); {
+		time.Sleep(time.Millisecond)
+	}
+	source.Close()
 }
 
 func (s *storm) announce(source *sdk.Source, service string, in discovery.Instance) error {
