@@ -144,17 +144,17 @@ func WithEndpoints(service string, addr ...string) Option {
 		if err != nil {
 			return err
 		}
-		full := name.String()
-		c.endpoints[full] = c.endpoints[full] // a service without addresses is known, and empty
+		instances := []discovery.Instance{}
 		for _, a := range addr {
 			if _, _, err := net.SplitHostPort(a); err != nil {
 				return fmt.Errorf("WithEndpoints(%q, %q): want host:port: %w", service, a, err)
 			}
 			for _, p := range []discovery.Protocol{discovery.GRPC, discovery.HTTP} {
-				c.endpoints[full] = append(c.endpoints[full], discovery.Instance{ID: string(p) + "-" + a,
+				instances = append(instances, discovery.Instance{ID: string(p) + "-" + a,
 					Service: name.Service, Namespace: name.Namespace, Address: a, Protocol: p})
 			}
 		}
+		c.endpoints[name.String()] = append(instances, c.endpoints[name.String()]...) // known even without an address
 		return nil
 	})
 }

@@ -99,7 +99,7 @@ func serveProduct(t *testing.T, m *weft.Mesh, id string) (close func(context.Con
 	}
 }
 
-func callBoth(t *testing.T, m *weft.Mesh, ctx context.Context) error {
+func callBoth(ctx context.Context, t *testing.T, m *weft.Mesh) error {
 	t.Helper()
 	var errs []error
 	for protocol, c := range callers(t, m) {
@@ -134,7 +134,7 @@ func TestThroughTheRegistry(t *testing.T) {
 	web := join(t, weft.WithService("web"), weft.WithRegistry(addr), weft.WithCacheDir(""))
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
-	if err := callBoth(t, web, ctx); err != nil {
+	if err := callBoth(ctx, t, web); err != nil {
 		t.Fatal(err)
 	}
 	if text, err := web.Describe("product"); err != nil || !strings.Contains(text, "p1-grpc") || !strings.Contains(text, "p1-http") {
@@ -144,7 +144,7 @@ func TestThroughTheRegistry(t *testing.T) {
 		t.Fatal(err)
 	}
 	eventually(t, "calls to a service whose only instance has left are refused", 10*time.Second, func() error {
-		err := callBoth(t, web, ctx)
+		err := callBoth(ctx, t, web)
 		var e *weft.Error
 		if errors.As(err, &e) && e.Reason == weft.NoInstance && weft.IsLocal(err) {
 			return nil
@@ -204,7 +204,7 @@ func TestRegistryAbsentWithoutACache(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
 	defer cancel()
-	err := callBoth(t, web, ctx)
+	err := callBoth(ctx, t, web)
 	var e *weft.Error
 	if !errors.As(err, &e) || !weft.IsLocal(err) {
 		t.Errorf("a call without registry and cache: %v, want a typed local error", err)
@@ -216,7 +216,7 @@ func TestRegistryAbsentWithoutACache(t *testing.T) {
 	took := eventually(t, "recovery after the registry appeared", 25*time.Second, func() error {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
-		return callBoth(t, web, ctx)
+		return callBoth(ctx, t, web)
 	})
 	<-pending
 	t.Logf("recovered %s after the registry was started", took)
@@ -229,7 +229,7 @@ func TestRegistryAbsentWithAWarmCache(t *testing.T) {
 	serveProduct(t, product, "p1")
 	cache := filepath.Join(t.TempDir(), "cache")
 	before := join(t, weft.WithService("web"), weft.WithRegistry(addr), weft.WithCacheDir(cache))
-	if err := callBoth(t, before, t.Context()); err != nil {
+	if err := callBoth(t.Context(), t, before); err != nil {
 		t.Fatal(err)
 	}
 	if err := before.Close(t.Context()); err != nil {
@@ -240,7 +240,7 @@ func TestRegistryAbsentWithAWarmCache(t *testing.T) {
 		web := join(t, weft.WithService("web"), weft.WithRegistry(addr), weft.WithCacheDir(dir))
 		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
 		start := time.Now()
-		err := callBoth(t, web, ctx)
+		err := callBoth(ctx, t, web)
 		cancel()
 		if (err == nil) != (dir != "") {
 			t.Errorf("%s: %v", name, err)

@@ -91,7 +91,9 @@ func (m *Mesh) build() error {
 	own := ""
 	if m.hasService() {
 		own = m.name.String()
-		m.services.full(m.name)
+		if _, err := m.services.full(m.name); err != nil {
+			return err
+		}
 	}
 	m.grpc = grpcweft.NewClient(m.services, grpcweft.ClientOptions{Log: m.cfg.log})
 	m.grpcIn = grpcweft.NewServer(m.inbound, own, m.cfg.log)

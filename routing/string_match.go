@@ -117,10 +117,8 @@ func (t *stringTest) matches(value string) bool { return t.fits(value) != t.nega
 
 // matchesAny compares all values of a header or query parameter.
 func (t *stringTest) matchesAny(values []string) bool {
-	for _, value := range values {
-		if t.fits(value) {
-			return !t.negate
-		}
+	if slices.ContainsFunc(values, t.fits) {
+		return !t.negate
 	}
 	return t.negate
 }

@@ -130,6 +130,6 @@ func writeScalar(b *bytes.Buffer, n *yaml.Node) {
 		b.WriteString(n.Value)
 		return
 	}
-	text, _ := json.Marshal(n.Value) // a string always can be
+	text, _ := json.Marshal(n.Value) //nolint:errchkjson // a string always can be
 	b.Write(text)
 }

@@ -10,6 +10,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -55,8 +56,8 @@ type World struct {
 // Close ends what the world started, in reverse order.
 func (w *World) Close() error {
 	var errs []error
-	for i := len(w.closers) - 1; i >= 0; i-- {
-		errs = append(errs, w.closers[i]())
+	for _, v := range slices.Backward(w.closers) {
+		errs = append(errs, v())
 	}
 	w.closers = nil
 	return errors.Join(errs...)

@@ -138,7 +138,8 @@ func ofWeft(stack []uintptr) bool {
 	if !strings.Contains(leaf.Function, "sync.(*") {
 		return false
 	}
-	for f := leaf; more; {
+	for more {
+		var f runtime.Frame
 		f, more = frames.Next()
 		if strings.HasPrefix(f.Function, "github.com/weftmesh/weft/") && !strings.Contains(f.Function, "/bench/measure.") {
 			return true

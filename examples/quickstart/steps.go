@@ -234,25 +234,26 @@ func killRegistry(ctx context.Context, w *world) error {
 	if err != nil {
 		return err
 	}
+	var took time.Duration
 	reads, orders, err := w.underLoad(ctx, func() error {
 		if err := w.kill("registry"); err != nil {
 			return err
 		}
-		return sleep(ctx, 3*time.Second)
+		if err := sleep(ctx, 3*time.Second); err != nil {
+			return err
+		}
+		if err := w.startRegistry(); err != nil {
+			return err
+		}
+		took, err = w.eventually(ctx, func() error { return w.countUp(ctx, 6) })
+		return err
 	})
 	if err != nil {
 		return err
 	}
-	fmt.Printf("   %d calls while it was gone: %d failed\n", reads.total()+orders.total(), reads.Failed+orders.Failed)
+	fmt.Printf("   %d calls before, while it was gone (3 s) and after: %d failed\n", reads.total()+orders.total(), reads.Failed+orders.Failed)
 	if failed := reads.Failed + orders.Failed; failed > 0 {
 		return fmt.Errorf("%d calls failed, the first with: %s%s", failed, reads.Error, orders.Error)
-	}
-	if err := w.startRegistry(); err != nil {
-		return err
-	}
-	took, err := w.eventually(ctx, func() error { return w.countUp(ctx, 6) })
-	if err != nil {
-		return err
 	}
 	after, err := w.rules(ctx)
 	if err != nil {

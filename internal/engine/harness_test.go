@@ -84,16 +84,6 @@ func (w *world) on(conditions func(*engine.Conditions)) {
 	w.service.Publish(&p)
 }
 
-func (w *world) host(id string) *outlier.Host {
-	for _, ep := range w.pool.Endpoints() {
-		if ep.ID == id {
-			return ep.Attachment.(*outlier.Host)
-		}
-	}
-	w.t.Fatalf("no endpoint %q", id)
-	return nil
-}
-
 // idle fails the test unless no endpoint has a call pending.
 func (w *world) idle() {
 	w.t.Helper()

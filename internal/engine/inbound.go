@@ -54,7 +54,7 @@ var errLate = errors.New("the caller's deadline had passed when the call arrived
 func (in *Inbound) Begin(ctx context.Context, req Request) (s *Served, refusal *Refusal) {
 	in.inFlight.Add(1)
 	s = &Served{Context: ctx, in: in, req: req, start: in.engine.now()}
-	values, deadline := readWire(ctx, req.Protocol, req.Header, s.start)
+	values, deadline := readWire(req.Protocol, req.Header, s.start)
 	if values != (Values{}) || ctx.Value(valuesKey{}) != nil {
 		s.Context = WithValues(ctx, values)
 	}

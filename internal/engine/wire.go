@@ -1,7 +1,6 @@
 package engine
 
 import (
-	"context"
 	"strconv"
 	"time"
 
@@ -49,7 +48,7 @@ func (a *Attempt) WriteHeaders(h telemetry.Carrier) {
 }
 
 // readWire takes what an inbound call brought: its values, and over HTTP its deadline.
-func readWire(ctx context.Context, p Protocol, h telemetry.Carrier, now time.Time) (v Values, deadline time.Time) {
+func readWire(p Protocol, h telemetry.Carrier, now time.Time) (v Values, deadline time.Time) {
 	v = Values{Criticality: ParseCriticality(h.Get(HeaderCriticality[p]))}
 	if text := h.Get(HeaderAttempt[p]); text != "" { // reading "" would make an error, for every call
 		n, err := strconv.Atoi(text)

@@ -2,6 +2,7 @@ package faults
 
 import (
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -116,9 +117,7 @@ func TestTheCheckFindsEachFault(t *testing.T) {
 		l.ack(gone, "1-10", "rule deleted")
 		l.killed()
 		have := map[string]int{}
-		for k, v := range good {
-			have[k] = v
-		}
+		maps.Copy(have, good)
 		spoil(l, have)
 		got := strings.Join(l.check(have), "\n")
 		if want == "" && got != "" || !strings.Contains(got, want) {

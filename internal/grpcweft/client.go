@@ -110,7 +110,7 @@ func (c *Client) unary(ctx context.Context, method string, req, reply any, cc *g
 		return misdialled(cc, method, err)
 	}
 	u := &unary{req: req, reply: reply, invoker: invoker}
-	u.rpc.init(c, ctx, cc, method, opts)
+	u.rpc.init(ctx, c, cc, method, opts)
 	if r := service.Do(ctx, &u.call, u); r != nil {
 		return u.refused(r, u.err)
 	}
@@ -124,7 +124,7 @@ func (c *Client) stream(ctx context.Context, desc *grpc.StreamDesc, cc *grpc.Cli
 		return nil, misdialled(cc, method, err)
 	}
 	s := &stream{desc: desc, streamer: streamer}
-	s.rpc.init(c, ctx, cc, method, opts)
+	s.rpc.init(ctx, c, cc, method, opts)
 	s.call.Stream = true
 	if r := service.Do(ctx, &s.call, s); r != nil {
 		return nil, s.refused(r, s.err)

@@ -28,7 +28,7 @@ type rpc struct {
 	last  *try // nil before the first
 }
 
-func (r *rpc) init(c *Client, ctx context.Context, cc *grpc.ClientConn, method string, opts []grpc.CallOption) {
+func (r *rpc) init(ctx context.Context, c *Client, cc *grpc.ClientConn, method string, opts []grpc.CallOption) {
 	r.ctx, r.cc, r.method, r.opts = ctx, cc, method, opts
 	r.call.Protocol = engine.GRPC
 	r.call.Method = method

@@ -363,7 +363,7 @@ func TestUpload(t *testing.T) {
 	}{
 		{"untouched", func(u *upload) bool { return u.revoke() }, true, state{0, 0}},
 		{"closed", func(u *upload) bool { u.Close(); return u.revoke() }, true, state{0, 0}},
-		{"revoked twice", func(u *upload) bool { return u.revoke() && u.revoke() }, true, state{0, 0}},
+		{"revoked twice", func(u *upload) bool { first := u.revoke(); return u.revoke() && first }, true, state{0, 0}},
 		{"revoked, then used", func(u *upload) bool {
 			again := u.revoke()
 			if _, err := u.Read(make([]byte, 1)); err == nil {

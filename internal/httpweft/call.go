@@ -213,14 +213,14 @@ func nop() {}
 // followCancel returns a context for the call that also ends when the deprecated Request.Cancel is closed, which
 // http.Client does at its Timeout. net/http would watch it for each try anew.
 func followCancel(r *http.Request) (context.Context, context.CancelFunc) {
-	if r.Cancel == nil {
+	if r.Cancel == nil { //nolint:staticcheck // deprecated, and http.Client sets it at its Timeout
 		return r.Context(), nop
 	}
 	ctx, cancel := context.WithCancel(r.Context())
 	go func() {
 		select {
 		case <-ctx.Done():
-		case <-r.Cancel:
+		case <-r.Cancel: //nolint:staticcheck // as above
 			if d, ok := ctx.Deadline(); ok && !time.Now().Before(d) {
 				<-ctx.Done() // any moment now, and it says rightly that time ran out
 				return

@@ -471,7 +471,7 @@ func TestMalformedRequests(t *testing.T) {
 				m.plan.Retry.On.Reset = true
 				m.publish()
 				transport := m.client.Transport(&http.Transport{DialContext: m.network.dial})
-				send := func(url string) (error, int32) {
+				send := func(url string) (int32, error) {
 					body := &closeCounter{Reader: strings.NewReader("x")}
 					r := m.request("PUT", url, body)
 					c.change(r)
@@ -479,10 +479,10 @@ func TestMalformedRequests(t *testing.T) {
 					if err == nil {
 						resp.Body.Close()
 					}
-					return err, body.closed.Load()
+					return body.closed.Load(), err
 				}
-				bare, _ := send("http://example.com/")
-				err, closed := send("http://product/")
+				_, bare := send("http://example.com/")
+				closed, err := send("http://product/")
 				if bare == nil || err == nil || err.Error() != bare.Error() || closed == 0 {
 					t.Errorf("Weft says %v, net/http %v; body closed %d times", err, bare, closed)
 				}

@@ -44,7 +44,7 @@ func (t *try) send() engine.Outcome {
 	if t.peer.http2 {
 		transport = t.call.client.http2
 	}
-	response, err := transport.RoundTrip(&t.request)
+	response, err := transport.RoundTrip(&t.request) //nolint:bodyclose // the application or Discard closes it
 	if err != nil {
 		return t.failed(err)
 	}
@@ -60,7 +60,7 @@ func (t *try) clone() error {
 	t.url = *r.URL
 	t.url.Scheme, t.url.Host = "http", t.peer.key
 	t.request.URL, t.request.Host = &t.url, host(r)
-	t.request.Cancel = nil // the context follows it
+	t.request.Cancel = nil //nolint:staticcheck // deprecated, and http.Client sets it; the context follows it
 	if t.attempt.HasHeaders() {
 		t.words.header = maps.Clone(r.Header)
 		t.attempt.WriteHeaders(&t.words)

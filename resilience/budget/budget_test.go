@@ -202,7 +202,6 @@ func randomUse(a account, r *rand.Rand) (calls, withdrawn []int) {
 	calls, withdrawn = make([]int, seconds), make([]int, seconds)
 	from, pace := start.Truncate(time.Second), 100+r.IntN(1_000)
 	for now := from; now.Before(from.Add(seconds * time.Second)); {
-		second := int(now.Sub(from) / time.Second)
 		switch r.IntN(100) {
 		case 0:
 			pace = 1 + r.IntN(1_000)
@@ -212,7 +211,8 @@ func randomUse(a account, r *rand.Rand) (calls, withdrawn []int) {
 		default:
 			now = now.Add(time.Duration(r.Int64N(int64(2*time.Second) / int64(pace))))
 		}
-		if second = int(now.Sub(from) / time.Second); second >= seconds {
+		second := int(now.Sub(from) / time.Second)
+		if second >= seconds {
 			break
 		}
 		a.Deposit(now)

@@ -95,17 +95,18 @@ func TestDoPerTryTimeout(t *testing.T) {
 		<-ctx.Done()
 		return Retryable(ctx.Err())
 	}
-	run := func(t *testing.T, p *Policy) (err error, took time.Duration) {
+	run := func(t *testing.T, p *Policy) (took time.Duration, err error) {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
 		begin := time.Now()
-		return Do(ctx, p, nil, hangOnce), time.Since(begin)
+		err = Do(ctx, p, nil, hangOnce)
+		return time.Since(begin), err
 	}
 	synctest.Test(t, func(t *testing.T) {
-		if err, took := run(t, &Policy{PerTryTimeout: 100 * ms}); err != nil || took > 200*ms {
+		if took, err := run(t, &Policy{PerTryTimeout: 100 * ms}); err != nil || took > 200*ms {
 			t.Errorf("%v after %v, want success within 200 ms", err, took)
 		}
-		err, took := run(t, &Policy{})
+		took, err := run(t, &Policy{})
 		if e := stopped(t, err); e.Stop != StopDeadline || took != time.Second {
 			t.Errorf("control: %v after %v, want the deadline after 1 s", err, took)
 		}

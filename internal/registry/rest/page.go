@@ -60,9 +60,10 @@ type listed[T any] struct {
 
 // paged cuts the page out of items, which key puts in ascending order.
 func paged[T any](p Page, items []T, key func(T) string, revision discovery.Revision) *listed[T] {
-	start, found := 0, false
+	start := 0
 	if p.After != "" {
-		if start, found = slices.BinarySearchFunc(items, p.After, func(item T, after string) int { return strings.Compare(key(item), after) }); found {
+		at, found := slices.BinarySearchFunc(items, p.After, func(item T, after string) int { return strings.Compare(key(item), after) })
+		if start = at; found {
 			start++
 		}
 	}

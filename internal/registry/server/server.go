@@ -16,6 +16,7 @@ import (
 	"net"
 	"net/http"
 	"path/filepath"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -254,8 +255,8 @@ func (s *Server) onRelease(f func() error) { s.cleanup = append(s.cleanup, f) }
 // release undoes what was done, the last first.
 func (s *Server) release() error {
 	var errs []error
-	for i := len(s.cleanup) - 1; i >= 0; i-- {
-		errs = append(errs, s.cleanup[i]())
+	for _, v := range slices.Backward(s.cleanup) {
+		errs = append(errs, v())
 	}
 	s.cleanup = nil
 	return errors.Join(errs...)

@@ -44,7 +44,6 @@ func ServerOptions() []grpc.ServerOption {
 		grpc.StaticConnWindowSize(window),
 		grpc.ReadBufferSize(4 << 10), // most sessions are idle; a buffer for each would be most of the memory
 		grpc.WriteBufferSize(4 << 10),
-		grpc.SharedWriteBuffer(true),
 		grpc.MaxConcurrentStreams(100),
 		grpc.MaxRecvMsgSize(1 << 20),
 		grpc.MaxHeaderListSize(16 << 10),
