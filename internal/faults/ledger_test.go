@@ -140,8 +140,8 @@ type document struct {
 }
 
 func (d document) seq() (n int, err error) {
-	label, header := "", any(nil)
-	label = d.Spec.Subsets["s"]["seq"]
+	label := d.Spec.Subsets["s"]["seq"]
+	var header any
 	if len(d.Spec.Rules) == 1 && len(d.Spec.Rules[0].Match) == 1 {
 		header = d.Spec.Rules[0].Match[0].Headers["x-seq"]
 	}

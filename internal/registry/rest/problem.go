@@ -37,7 +37,7 @@ func writeProblem(w http.ResponseWriter, p *huma.ErrorModel) {
 	w.WriteHeader(p.Status)
 	enc := json.NewEncoder(w)
 	enc.SetEscapeHTML(false)
-	_ = enc.Encode(p) // fails only if the client is gone
+	_ = enc.Encode(p) //nolint:errchkjson // fails only if the client is gone
 }
 
 // completeProblem works on every answer that huma writes. A problem stays problem+json for who asks for YAML, as
