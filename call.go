@@ -34,10 +34,11 @@ type Reason = callerr.Reason
 // The reasons of an [Error].
 const (
 	NoInstance       = Reason(engine.NoInstance)       // there is no instance that could be called
-	DeadlineTooShort = Reason(engine.DeadlineTooShort) // the deadline had passed before the call began
+	DeadlineTooShort = Reason(engine.DeadlineTooShort) // the deadline had passed before the call began, or before its next attempt
 	Canceled         = Reason(engine.Canceled)         // the caller gave up between two attempts
 	Timeout          = Reason(engine.Timeout)          // a timeout of a rule ended the call
 	AttemptsFailed   = Reason(engine.AttemptsFailed)   // every attempt failed without an answer
+	Closed           = Reason(engine.Closed)           // the mesh was closed
 	Misused          = Reason(engine.Misused)          // the call or the options were used in a way that cannot work
 )
 

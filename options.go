@@ -55,8 +55,13 @@ func configure(options []Option) (config, error) {
 	c := config{endpoints: map[string][]discovery.Instance{}}
 	var errs []error
 	for _, o := range options {
+		if o == nil {
+			errs = append(errs, errors.New("option nil: want what a With… function returns"))
+			continue
+		}
 		errs = append(errs, o.apply(&c))
 	}
+	errs = append(errs, c.conflicts())
 	if err := errors.Join(errs...); err != nil {
 		return c, err
 	}
@@ -66,6 +71,24 @@ func configure(options []Option) (config, error) {
 	c.chooseRegistry()
 	c.chooseCache()
 	return c, nil
+}
+
+// conflicts names the first rule of the program that another one shuts out.
+func (c *config) conflicts() error {
+	type place struct {
+		kind               rule.Kind
+		namespace, service string
+	}
+	first := map[place]string{}
+	for _, r := range c.rules {
+		r = r.WithDefaults()
+		p := place{r.Kind, r.Namespace, r.Service}
+		if other, ok := first[p]; ok && !rule.Many(r.Kind) {
+			return fmt.Errorf("WithRules: %s %q: %q is the %s of service %s already", r.Kind, r.Name, other, r.Kind, r.Service)
+		}
+		first[p] = r.Name
+	}
+	return nil
 }
 
 // chooseRegistry applies the default: the registry server, unless the program named something else and the environment

@@ -41,13 +41,16 @@ func (m *Mesh) Register(ctx context.Context, in Instance) (*Registration, error)
 	if err != nil {
 		return nil, fmt.Errorf("weft: register: %w", err)
 	}
-	r := &Registration{mesh: m, instance: in}
-	if !m.track(r) {
+	if m.isClosed() {
 		return nil, fmt.Errorf("weft: register: %w", errClosed)
 	}
-	if r.inner, err = registrar.Register(ctx, in); err != nil {
-		m.untrack(r)
+	inner, err := registrar.Register(ctx, in)
+	if err != nil {
 		return nil, fmt.Errorf("weft: register: %w", err)
+	}
+	r := &Registration{mesh: m, instance: in, inner: inner}
+	if !m.track(r) { // the mesh was closed meanwhile
+		return nil, fmt.Errorf("weft: register: %w", errors.Join(errClosed, bounded(ctx, time.Second, inner.Close)))
 	}
 	return r, nil
 }
@@ -72,13 +75,22 @@ func (m *Mesh) complete(in Instance) (Instance, error) {
 	if in.Locality == (discovery.Locality{}) {
 		in.Locality = m.cfg.locality
 	}
-	labels := maps.Clone(m.cfg.labels)
-	if labels == nil {
-		labels = map[string]string{}
-	}
-	maps.Copy(labels, in.Labels)
-	in.Labels = labels
+	in.Labels = m.labels(in.Labels)
 	return in, nil
+}
+
+// labels adds to those of an instance the ones that all of the process have.
+func (m *Mesh) labels(own map[string]string) map[string]string {
+	labels := make(map[string]string, len(m.cfg.labels)+len(own))
+	maps.Copy(labels, m.cfg.labels)
+	maps.Copy(labels, own)
+	return labels
+}
+
+func (m *Mesh) isClosed() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.closed
 }
 
 func (m *Mesh) track(r *Registration) bool {
@@ -122,7 +134,7 @@ func (r *Registration) Instance() Instance {
 func (r *Registration) Update(ctx context.Context, in Instance) error {
 	r.mu.Lock()
 	next := r.instance
-	next.Labels, next.Weight, next.Locality = maps.Clone(in.Labels), cmp.Or(in.Weight, discovery.DefaultWeight), in.Locality
+	next.Labels, next.Weight, next.Locality = r.mesh.labels(in.Labels), cmp.Or(in.Weight, discovery.DefaultWeight), in.Locality
 	if in.State != "" {
 		next.State = in.State
 	}
@@ -170,11 +182,15 @@ const leaveWait = 5 * time.Second
 func (r *Registration) leave(ctx context.Context) error {
 	select {
 	case <-r.inner.Acked():
-		if err := bounded(ctx, leaveWait, func(ctx context.Context) error { return r.setState(ctx, discovery.Draining) }); err != nil {
-			return errors.Join(err, bounded(ctx, time.Second, r.inner.Close)) // the registry is away: its lease will tell
+		err := bounded(ctx, leaveWait, func(ctx context.Context) error { return r.setState(ctx, discovery.Draining) })
+		r.mesh.awaitIdle(ctx) // also with the registry away: the calls in flight are there
+		if err != nil {
+			return errors.Join(err, bounded(ctx, time.Second, r.inner.Close)) // its lease will tell
 		}
-		r.mesh.awaitIdle(ctx)
 	default: // nobody knows the instance yet
+	}
+	if ctx.Err() != nil { // calls in flight took all the time; the registry is told all the same
+		return errors.Join(ctx.Err(), bounded(context.WithoutCancel(ctx), time.Second, r.inner.Close))
 	}
 	return bounded(ctx, leaveWait, r.inner.Close)
 }

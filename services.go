@@ -10,6 +10,7 @@ import (
 	"github.com/weftmesh/weft/internal/httpweft"
 	"github.com/weftmesh/weft/internal/plan"
 	"github.com/weftmesh/weft/rule"
+	"github.com/weftmesh/weft/telemetry"
 )
 
 // services are the callees in use, by the name they were dialled with. A service is watched from its first use until the
@@ -35,7 +36,7 @@ type services struct {
 const maxServices = 10_000
 
 var (
-	errClosed          = errors.New("the mesh is closed")
+	errClosed          = &engine.Refusal{Reason: engine.Closed, Err: errors.New("the mesh is closed")}
 	errTooManyServices = errors.New("more than 10000 services were dialled by this process: are service names made from user input?")
 )
 
@@ -101,6 +102,7 @@ func (s *services) resolve(dialled string, name discovery.Name) (*engine.Service
 		return nil, err
 	}
 	short := s.engine.NewService(name.String())
+	short.Recorders = first.Recorders
 	l := &lookup[*engine.Plan]{publish: short.Publish, missing: func(p *engine.Plan) bool { return p.Missing }}
 	first.Listen(func(p *engine.Plan) { l.update(0, p) })
 	second.Listen(func(p *engine.Plan) { l.update(1, p) })
@@ -177,6 +179,9 @@ func (s *services) full(name discovery.Name) (*engine.Service, error) {
 		return nil, errTooManyServices
 	}
 	svc := s.engine.NewService(name.String())
+	for p := range engine.NumProtocols {
+		svc.Recorders[p] = plan.Recorder(s.cfg, telemetry.Outbound, p, name.String())
+	}
 	s.byFull[name] = svc
 	s.watch(name, svc)
 	return svc, nil
@@ -190,7 +195,9 @@ func (s *services) watch(name discovery.Name, svc *engine.Service) {
 	}, name)
 	for i, src := range s.rules {
 		s.run(func() error {
-			return src.WatchRules(s.ctx, []string{name.String()}, func(rules []rule.Rule) []rule.Nack { return w.setRules(i, rules) })
+			err := src.WatchRules(s.ctx, []string{name.String()}, func(rules []rule.Rule) []rule.Nack { return w.setRules(i, rules) })
+			w.noMoreRules(i)
+			return err
 		}, name)
 	}
 }
@@ -237,6 +244,17 @@ func (w *watch) setRules(source int, rules []rule.Rule) []rule.Nack {
 	}
 	w.rules[source] = append([]rule.Rule{}, rules...)
 	return w.publish()
+}
+
+// noMoreRules lets a source that will never answer count as one without rules.
+func (w *watch) noMoreRules(source int) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.rules[source] == nil {
+		w.rules[source] = []rule.Rule{}
+		w.waiting--
+		w.publish()
+	}
 }
 
 func (w *watch) publish() []rule.Nack {

@@ -32,6 +32,7 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"time"
 
 	"google.golang.org/grpc"
 
@@ -177,10 +178,27 @@ func (m *Mesh) Close(ctx context.Context) error {
 	if already {
 		return errors.Join(errs...)
 	}
-	m.services.close()
-	m.http.Close()
-	return errors.Join(append(errs, m.closeAll())...)
+	ended := make(chan error, 1)
+	go func() { // ends when the sources do, which is now unless one of them ignores its context
+		m.services.close()
+		m.http.Close()
+		ended <- m.closeAll()
+	}()
+	select {
+	case err := <-ended:
+		return errors.Join(append(errs, err)...)
+	case <-ctx.Done():
+		select { // a context that has ended before Close leaves what takes no time
+		case err := <-ended:
+			return errors.Join(append(errs, err)...)
+		case <-time.After(closeGrace):
+			return errors.Join(append(errs, ctx.Err())...)
+		}
+	}
 }
+
+// closeGrace is how long Close waits for sources after its context has ended.
+const closeGrace = 100 * time.Millisecond
 
 func closeTogether(ctx context.Context, open []*Registration) []error {
 	errs := make([]error, len(open))

@@ -62,5 +62,5 @@ type AttemptDecision struct {
 type CandidateDecision struct {
 	Endpoint string  `json:"endpoint"`
 	Cost     float64 `json:"cost"`
-	Usable   bool    `json:"usable"` // false: tried, ejected, suspect or not ready
+	Removed  string  `json:"removed,omitempty"` // why it was refused: tried, ejected, suspect, not_ready; "": it was not
 }

@@ -5,6 +5,7 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"fmt"
 	"io"
 	"net"
@@ -247,8 +248,8 @@ func (s *trial) half() {
 	s.t.Helper()
 	addr := regexp.MustCompile(`http://(\S+)/metrics`).FindStringSubmatch(s.said.String())[1]
 	w := &world{webAddr: addr}
-	took, err := w.eventually(s.t.Context(), func() error {
-		c, err := w.calls(s.t.Context(), "via=grpc&n=200")
+	took, err := w.eventually(s.t.Context(), func(ctx context.Context) error {
+		c, err := w.calls(ctx, "via=grpc&n=200")
 		if err == nil && c.Versions["v2"] < 50 {
 			err = fmt.Errorf("%v, want about half on v2", c.Versions)
 		}

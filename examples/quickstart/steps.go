@@ -30,7 +30,9 @@ func discover(ctx context.Context, w *world) error {
 	if err := w.startRegistry(); err != nil {
 		return err
 	}
-	took, err := w.eventually(ctx, func() error { return request(ctx, http.MethodGet, "http://"+w.httpAddr+"/readyz", nil, "", nil) })
+	took, err := w.eventually(ctx, func(ctx context.Context) error {
+		return request(ctx, http.MethodGet, "http://"+w.httpAddr+"/readyz", nil, "", nil)
+	})
 	if err != nil {
 		return err
 	}
@@ -44,13 +46,13 @@ func discover(ctx context.Context, w *world) error {
 	if err := w.start("web", "shopd", "web", "-addr", w.webAddr); err != nil {
 		return err
 	}
-	took, err = w.eventually(ctx, func() error { return w.countUp(ctx, 6) })
+	took, err = w.eventually(ctx, func(ctx context.Context) error { return w.countUp(ctx, 6) })
 	if err != nil {
 		return err
 	}
 	fmt.Printf("   6 product instances registered %d ms after their processes were started\n", took.Milliseconds())
 	for _, via := range protocols {
-		took, err := w.eventually(ctx, func() error {
+		took, err := w.eventually(ctx, func(ctx context.Context) error {
 			t, err := w.calls(ctx, "n=30&via="+via)
 			if err == nil && len(t.Instances) != len(products) {
 				err = fmt.Errorf("%s calls reached %v, want all of p1, p2, p3", via, t.Instances)
@@ -100,7 +102,7 @@ func canary(ctx context.Context, w *world) error {
 	if err := w.registry(ctx, http.MethodPut, "/v1/rules/route/product-canary", canaryRule, nil); err != nil {
 		return err
 	}
-	took, err := w.eventually(ctx, func() error {
+	took, err := w.eventually(ctx, func(ctx context.Context) error {
 		t, err := w.calls(ctx, "via=http&n=1&header=x-user-tier:gold")
 		if err == nil && t.Versions["v2"] != 1 {
 			err = errors.New("the rule is not in force yet")
@@ -202,7 +204,7 @@ func killInstance(ctx context.Context, w *world) error {
 	if err := w.start("p1", "shopd", "product", "-id", "p1", "-version", "v1"); err != nil {
 		return err
 	}
-	_, err = w.eventually(ctx, func() error { return w.countUp(ctx, 6) })
+	_, err = w.eventually(ctx, func(ctx context.Context) error { return w.countUp(ctx, 6) })
 	return err
 }
 
@@ -245,7 +247,7 @@ func killRegistry(ctx context.Context, w *world) error {
 		if err := w.startRegistry(); err != nil {
 			return err
 		}
-		took, err = w.eventually(ctx, func() error { return w.countUp(ctx, 6) })
+		took, err = w.eventually(ctx, func(ctx context.Context) error { return w.countUp(ctx, 6) })
 		return err
 	})
 	if err != nil {
@@ -325,7 +327,7 @@ func (w *world) trace(ctx context.Context) (all []span, err error) {
 			addrs[in.Address] = true
 		}
 	}
-	_, err = w.eventually(ctx, func() error {
+	_, err = w.eventually(ctx, func(ctx context.Context) error {
 		all = nil
 		for addr := range addrs {
 			var some []span

@@ -83,7 +83,8 @@ func (w *world) compile(ctx context.Context, name, path string) error {
 	start := time.Now()
 	cmd := exec.CommandContext(ctx, "go", "build", "-o", w.bin(name), path)
 	cmd.Stderr = os.Stderr
-	// Interrupted, the go command removes its temporary files; killed, it could not.
+	cmd.Env = append(os.Environ(), "GOTMPDIR="+w.dir) // interrupted, the go command may leave files there
+	// Interrupted, it ends its own processes too; killed, it could not.
 	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
 	cmd.WaitDelay = 10 * time.Second
 	err := cmd.Start()
@@ -215,8 +216,9 @@ func (w *world) showLogs() {
 	}
 }
 
-// eventually asks until it gets a nil error, for at most ten seconds and as long as all processes run.
-func (w *world) eventually(ctx context.Context, ask func() error) (time.Duration, error) {
+// eventually asks until it gets a nil error, for at most ten seconds and as long as all processes run. One question may
+// take three seconds.
+func (w *world) eventually(ctx context.Context, ask func(context.Context) error) (time.Duration, error) {
 	start := time.Now()
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
@@ -224,7 +226,9 @@ func (w *world) eventually(ctx context.Context, ask func() error) (time.Duration
 		if err := w.dead(); err != nil {
 			return 0, err
 		}
-		err := ask()
+		question, done := context.WithTimeout(ctx, 3*time.Second)
+		err := ask(question)
+		done()
 		if err == nil {
 			return time.Since(start), nil
 		}

@@ -39,7 +39,7 @@ type Error struct {
 // Error explains on one line: service, reason, rule, and each attempt's endpoint and fate.
 func (e *Error) Error() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "weft: %s %s: %s", e.Service, e.Method, e.Reason)
+	fmt.Fprintf(&b, "weft: %s %s: %s", oneLine(e.Service), oneLine(e.Method), e.Reason)
 	if e.Rule != "" {
 		fmt.Fprintf(&b, " (rule %s)", e.Rule)
 	}

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"sync/atomic"
 	"time"
 
@@ -33,6 +34,7 @@ type Attempt struct {
 	asked     bool // Select was called
 	opened    atomic.Bool
 	compared  []balancer.Candidate
+	refused   []string               // why, for each of compared
 	event     telemetry.AttemptEvent // what the observers get, here to save an allocation
 }
 
@@ -98,8 +100,11 @@ func (c *attemptContext) Done() <-chan struct{}       { return c.parent.Done() }
 func (c *attemptContext) Err() error                  { return c.parent.Err() }
 
 func (c *attemptContext) Value(key any) any {
-	if key == (attemptKey{}) {
+	switch key {
+	case attemptKey{}:
 		return (*Attempt)(c)
+	case valuesKey{}: // a call made on the way (a token, say) is not the one that the options were meant for
+		return &Values{Criticality: c.call.values.Criticality, Retried: c.call.values.Retried}
 	}
 	return c.parent.Value(key)
 }
@@ -109,6 +114,25 @@ func FromContext(ctx context.Context) *Attempt {
 	a, _ := ctx.Value(attemptKey{}).(*Attempt)
 	return a
 }
+
+// try lets a panic of the application's code (an interceptor, GetBody) pass, but gives the endpoint back.
+func (a *Attempt) try(t Transport) Outcome {
+	returned := false
+	defer func() {
+		if !returned {
+			out := Outcome{Protocol: a.call.Protocol, Err: errPanicked, Misused: true}
+			a.answered()
+			a.last = true
+			a.settle(&out, a.call.judge(&out))
+			a.over()
+		}
+	}()
+	out := t.Try(a)
+	returned = true
+	return out
+}
+
+var errPanicked = errors.New("the application's own code panicked")
 
 // answered notes the time at which Try returned.
 func (a *Attempt) answered() { a.settledAt = a.call.engine().now() }
@@ -138,7 +162,7 @@ func (a *Attempt) settle(out *Outcome, v Verdict) {
 	c := a.call
 	latency := max(a.settledAt.Sub(a.start), 0) // a transparent retry of grpc selects again after Try has returned
 	if a.endpoint != nil {
-		a.learn(out, v, latency)
+		a.learn(out, v, latency, a.end(out))
 	}
 	if a.endpoint != nil && (v.Class == telemetry.Failure || out.Err != nil) {
 		c.fates = append(c.fates, Fate{Endpoint: a.endpoint.ID, Address: a.endpoint.Address, Code: out.Code, Sent: out.Sent,
@@ -166,22 +190,23 @@ func (a *Attempt) end(out *Outcome) time.Time {
 // Opened tells outlier detection that the server has answered on a stream, before the stream has ended: it may live for
 // days, and one that probes an ejected host must not keep it out for so long. Only the first Opened counts.
 func (a *Attempt) Opened() {
-	if a.endpoint != nil && a.opened.CompareAndSwap(false, true) {
+	if a.host != nil && a.opened.CompareAndSwap(false, true) {
 		a.host.Record(a.call.engine().now(), true)
 	}
 }
 
 // learn tells the endpoint, its outlier host and the observers.
-func (a *Attempt) learn(out *Outcome, v Verdict, latency time.Duration) {
+func (a *Attempt) learn(out *Outcome, v Verdict, latency time.Duration, end time.Time) {
 	c := a.call
 	failed := v.Class == telemetry.Failure
-	result := balancer.Result{Now: a.settledAt, Latency: latency, Err: failed, Ignore: v.Class == telemetry.Ignorable || c.Stream && !failed}
+	result := balancer.Result{Now: end, Latency: latency, Err: failed, Ignore: v.Class == telemetry.Ignorable || c.Stream && !failed}
 	a.endpoint.Done(result)
 	switch {
+	case a.host == nil:
 	case v.Class == telemetry.Ignorable:
-		a.host.Release(a.settledAt)
+		a.host.Release(end)
 	case failed || !a.opened.Load():
-		a.host.Record(a.settledAt, !failed)
+		a.host.Record(end, !failed)
 	}
 	a.event = telemetry.AttemptEvent{Method: c.Method, Endpoint: a.endpoint.ID, Address: a.endpoint.Address, Subset: c.route.Subset,
 		Number: a.number, Code: out.Code, Class: v.Class, Latency: latency}

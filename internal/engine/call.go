@@ -157,7 +157,7 @@ func (c *Call) loop(t Transport) *Refusal {
 	var delay time.Duration
 	for n := 1; ; n++ {
 		a.begin(c, n, delay)
-		out := t.Try(a)
+		out := a.try(t)
 		a.answered()
 		if a.refusal != nil && a.endpoint == nil {
 			a.settle(&out, c.judge(&out))
@@ -189,11 +189,11 @@ func (c *Call) judge(out *Outcome) Verdict {
 // again decides whether an attempt is followed by another, and after what pause.
 func (c *Call) again(a *Attempt, out *Outcome, v Verdict) (time.Duration, bool) {
 	retryable := v.Retryable || c.retry.On.Match(out, a.timedOut(out))
-	if out.Misused || out.Sent && !retryable || a.endpoint == nil || c.callerCtx.Err() != nil {
+	if out.Misused || (out.Sent || v.Class == telemetry.Success) && !retryable || a.endpoint == nil || c.callerCtx.Err() != nil {
 		return 0, false
 	}
 	state := retry.State{Attempt: a.number, Idempotent: c.repeatable, Replayable: c.Replayable, Remaining: c.remaining(a)}
-	failure := retry.Failure{NotSent: !out.Sent, Retryable: retryable, NoRetry: v.NoRetry || c.values.Retried, Pushback: v.Pushback}
+	failure := retry.Failure{NotSent: !out.Sent, Retryable: retryable, NoRetry: v.NoRetry || c.values.Retried && out.Sent, Pushback: v.Pushback}
 	delay, stop := c.retry.Next(a.settledAt, state, failure, c.plan.Budget, &c.rand)
 	c.stop = stop
 	return delay, stop == ""
@@ -218,7 +218,9 @@ func (c *Call) handOver(a *Attempt, out *Outcome, v Verdict) *Refusal {
 		a.over()
 		return r
 	}
-	if c.Stream && c.Protocol == HTTP { // on gRPC a stream opens before anything came back; its adapter knows when
+	// On gRPC a stream opens before anything came back; its adapter knows when. A probe is over with a good header, as
+	// its body may take for ever.
+	if c.Protocol == HTTP && v.Class == telemetry.Success && (c.Stream || a.host != nil && a.host.Ejected(a.settledAt)) {
 		a.Opened()
 	}
 	return nil
@@ -235,8 +237,8 @@ func (c *Call) failed(a *Attempt, out *Outcome, v Verdict) *Refusal {
 		return &Refusal{Reason: NoInstance, Err: out.Err}
 	case v.Class == telemetry.Ignorable:
 		return nil
-	case c.Protocol == HTTP || a.number > 1 || !out.Sent:
-		return &Refusal{Reason: AttemptsFailed, Rule: c.plan.RetryRule, Err: out.Err}
+	case c.Protocol == HTTP || a.number > 1 || !out.Sent || a.timedOut(out):
+		return &Refusal{Reason: AttemptsFailed, Rule: c.plan.RetryRule, RetryAfter: v.Pushback, Err: out.Err}
 	}
 	return nil
 }
@@ -312,10 +314,10 @@ func (c *Call) unsent(r *Refusal) bool {
 
 // finish reports the call, once: by refuse, or when its last attempt settles.
 func (c *Call) finish(now time.Time, code int, class telemetry.Class, err error) {
-	if c.plan != nil {
+	if rec := c.recorder(); rec != nil {
 		c.event = telemetry.CallEvent{Method: c.Method, Code: code, Class: class, Reason: string(c.reason), Attempts: c.attempts,
 			Duration: now.Sub(c.start)}
-		c.plan.Protocols[c.Protocol].Recorder.Call(&c.event)
+		rec.Call(&c.event)
 	}
 	if d := c.values.Record; d != nil {
 		d.Reason, d.Code, d.Class, d.Duration, d.Retry.Stop = string(c.reason), code, class.String(), now.Sub(c.start), string(c.stop)
@@ -327,6 +329,17 @@ func (c *Call) finish(now time.Time, code int, class telemetry.Class, err error)
 		c.cancel()
 	}
 }
+
+// recorder is who is told of the call, nil if nobody is.
+func (c *Call) recorder() telemetry.Recorder {
+	if c.plan != nil {
+		return c.plan.Protocols[c.Protocol].Recorder
+	}
+	return c.service.Recorders[c.Protocol]
+}
+
+// Dialled gives the name that the call began with. A short name may stand for a service of another name; see Service.
+func (c *Call) Dialled() string { return c.service.Name }
 
 // Service gives the full name of the callee.
 func (c *Call) Service() string {

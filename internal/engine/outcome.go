@@ -146,7 +146,7 @@ func (c *Conditions) AddStatus(lo, hi int) {
 // Match reports whether o is one of them. timedOut says that the attempt's own timeout ended it.
 func (c *Conditions) Match(o *Outcome, timedOut bool) bool {
 	if timedOut {
-		return c.Timeout
+		return c.Timeout || o.Protocol == GRPC && c.Codes&(1<<grpcDeadlineExceeded) != 0
 	}
 	if o.Protocol == GRPC {
 		// grpc reports a lost connection as UNAVAILABLE, hence reset means the same as unavailable there.

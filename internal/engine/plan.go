@@ -89,8 +89,11 @@ func orNone(s string) string {
 type Service struct {
 	Name   string // full name
 	engine *Engine
-	plan   atomic.Pointer[Plan]
-	first  chan struct{} // closed when the first plan is there
+	// Recorders are told of calls that ended before there was a plan; nil ones are not. Set before the first call.
+	Recorders [NumProtocols]telemetry.Recorder
+
+	plan  atomic.Pointer[Plan]
+	first chan struct{} // closed when the first plan is there
 
 	mu        sync.Mutex // guards listeners and orders publications; taken before any lock of a listener
 	listeners []*listener

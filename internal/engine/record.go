@@ -11,7 +11,7 @@ import (
 // recordPlan writes what adopting a plan decided.
 func (c *Call) recordPlan(d *telemetry.Decision, replanned bool) {
 	r := &c.route
-	d.Revision = c.plan.Revision
+	d.Service, d.Revision = c.plan.Service, c.plan.Revision
 	moved := d.Route.Replanned
 	if replanned {
 		moved++
@@ -32,8 +32,8 @@ func (a *Attempt) recordFate(out *Outcome, v Verdict, latency time.Duration) {
 	if out.Err != nil {
 		rec.Error = out.Err.Error()
 	}
-	for _, cand := range a.compared {
-		rec.Compared = append(rec.Compared, telemetry.CandidateDecision{Endpoint: cand.Endpoint.ID, Cost: cand.Cost, Usable: cand.Usable})
+	for i, cand := range a.compared {
+		rec.Compared = append(rec.Compared, telemetry.CandidateDecision{Endpoint: cand.Endpoint.ID, Cost: cand.Cost, Removed: a.refused[i]})
 	}
 	d := a.call.values.Record
 	d.Attempts = append(d.Attempts, rec)

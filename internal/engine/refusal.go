@@ -11,7 +11,7 @@ type Reason string
 // The reasons of this engine. All but AttemptsFailed and Timeout are local refusals: nothing was sent.
 const (
 	NoInstance       Reason = "NoInstance"       // there is no instance that could be called
-	DeadlineTooShort Reason = "DeadlineTooShort" // the deadline had passed, or cannot be met
+	DeadlineTooShort Reason = "DeadlineTooShort" // the deadline had passed before the call began, or before its next attempt
 	Canceled         Reason = "Canceled"         // the caller gave up between two attempts
 	Timeout          Reason = "Timeout"          // a timeout of a rule ended the call
 	AttemptsFailed   Reason = "AttemptsFailed"   // every attempt failed

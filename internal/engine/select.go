@@ -62,7 +62,9 @@ func (a *Attempt) release() {
 	a.start = a.call.engine().now()
 	a.pick.Now = a.start
 	a.endpoint.Done(balancer.Result{Now: a.start, Ignore: true})
-	a.host.Release(a.start)
+	if a.host != nil {
+		a.host.Release(a.start)
+	}
 	a.endpoint, a.host = nil, nil
 }
 
@@ -92,15 +94,31 @@ func (a *Attempt) choose() *balancer.Endpoint {
 func (a *Attempt) admitted(pick func(*balancer.Pick) *balancer.Endpoint) *balancer.Endpoint {
 	for range maxAdmissions {
 		ep := pick(&a.pick)
+		a.explainPick()
 		if ep == nil {
 			return nil
 		}
 		a.host = hostOf(ep)
-		if a.strict >= anyUp || a.host.Admit(a.start) {
+		switch {
+		case a.host.Admit(a.start):
+			return ep
+		case a.strict >= anyUp:
+			a.host = nil // it is ejected and used all the same: another call's probe decides
 			return ep
 		}
 	}
 	return nil
+}
+
+// explainPick notes, for calls that are recorded, why the pick refused whom it refused.
+func (a *Attempt) explainPick() {
+	for _, c := range a.compared[len(a.refused):] {
+		why := ""
+		if !c.Usable {
+			why = (*filter)(a).removed(c.Endpoint)
+		}
+		a.refused = append(a.refused, why)
+	}
 }
 
 // maxAdmissions bounds how often a pass picks again after losing the race for a probe.

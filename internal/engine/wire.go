@@ -25,7 +25,7 @@ const WirePrefix = "weft-"
 func (a *Attempt) HasHeaders() bool {
 	c := a.call
 	return a.number > 1 || c.values.Retried || c.values.Criticality != CriticalityUnset || c.engine().tracer != nil ||
-		c.Protocol == HTTP && !a.deadline().IsZero()
+		c.Protocol == HTTP && !c.Stream && !a.deadline().IsZero()
 }
 
 // WriteHeaders adds the wire words and the trace of this attempt to the request's headers. The carrier must belong
@@ -39,7 +39,7 @@ func (a *Attempt) WriteHeaders(h telemetry.Carrier) {
 	if c.values.Criticality != CriticalityUnset {
 		h.Set(HeaderCriticality[p], c.values.Criticality.String())
 	}
-	if d := a.deadline(); p == HTTP && !d.IsZero() {
+	if d := a.deadline(); p == HTTP && !c.Stream && !d.IsZero() { // of an upgrade, the deadline is the handshake's
 		h.Set(HeaderDeadline[p], strconv.FormatInt(max(d.Sub(c.engine().now()).Milliseconds(), 0), 10))
 	}
 	if t := c.engine().tracer; t != nil {

@@ -58,9 +58,16 @@ func (w *watched) Value(key any) any {
 	return v
 }
 
+func isWord(key string, _ []string) bool { return strings.HasPrefix(key, engine.WirePrefix) }
+
+// forwardsWords reports whether the application's outgoing metadata has a word that callees act upon.
+func forwardsWords(ctx context.Context) bool {
+	return len(metadata.ValueFromOutgoingContext(ctx, engine.HeaderAttempt[engine.GRPC])) > 0 ||
+		len(metadata.ValueFromOutgoingContext(ctx, engine.HeaderCriticality[engine.GRPC])) > 0
+}
+
 // withoutWords returns ctx with md less the wire words as its incoming metadata; ctx itself if there are none.
 func withoutWords(ctx context.Context, md metadata.MD) context.Context {
-	isWord := func(key string, _ []string) bool { return strings.HasPrefix(key, engine.WirePrefix) }
 	for key := range md {
 		if isWord(key, nil) {
 			clean := maps.Clone(md)

@@ -29,7 +29,7 @@ type table struct {
 // Pick implements balancer.Picker. It does not block.
 func (p *picker) Pick(info balancer.PickInfo) (balancer.PickResult, error) {
 	t, _ := info.Ctx.Value(tryKey{}).(*try)
-	if service := p.table.Load().service; t == nil || t.attempt.Call().Service() != service {
+	if service := p.table.Load().service; t == nil || t.attempt.Call().Dialled() != service {
 		return balancer.PickResult{}, misuse("a call of %s reached the balancer without having begun in its interceptor", service)
 	}
 	t.asked, t.sent, t.received, t.trailer = true, false, false, nil

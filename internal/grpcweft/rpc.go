@@ -2,6 +2,7 @@ package grpcweft
 
 import (
 	"context"
+	"maps"
 	"strings"
 
 	"google.golang.org/grpc"
@@ -82,12 +83,16 @@ func (t *try) Value(key any) any {
 
 // context is the context to send in, with the wire words if there are any.
 func (t *try) context() context.Context {
-	if !t.attempt.HasHeaders() {
+	forwarded := forwardsWords(t)
+	if !forwarded && !t.attempt.HasHeaders() {
 		return t
 	}
 	md, ok := metadata.FromOutgoingContext(t)
 	if !ok {
 		md = metadata.MD{}
+	}
+	if forwarded { // by a proxy: what a stranger claims must not become this process's word
+		maps.DeleteFunc(md, isWord)
 	}
 	t.attempt.WriteHeaders(carrier(md))
 	return metadata.NewOutgoingContext(t, md)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"time"
 )
 
 // body is the body of a response. Its end, whichever way it comes, settles the attempt.
@@ -68,10 +69,15 @@ func bodyless(r *http.Response) bool {
 // maxDrain is how much of an unwanted answer is read to keep its connection, as in net/http's redirects.
 const maxDrain = 2 << 10
 
+// drainWait is how long the next attempt waits for that; making a connection takes about as long.
+const drainWait = 5 * time.Millisecond
+
 // drain reads the rest of a short answer. One of unknown length may never end, and over HTTP/2 a stream is closed
 // without its connection.
 func drain(r *http.Response) {
 	if r.ProtoMajor == 1 && r.ContentLength >= 0 && r.ContentLength <= maxDrain {
+		late := time.AfterFunc(drainWait, func() { r.Body.Close() })
 		_, _ = io.Copy(io.Discard, r.Body)
+		late.Stop()
 	}
 }

@@ -102,7 +102,15 @@ func (c *call) Try(a *engine.Attempt) engine.Outcome {
 	}
 	c.current = t
 	t.call, t.attempt, t.peer = c, a, c.target.acquire(ep)
-	return t.send()
+	sent := false
+	defer func() {
+		if !sent { // GetBody panicked
+			t.peer.release()
+		}
+	}()
+	out := t.send()
+	sent = true
+	return out
 }
 
 // Discard drops the answer of an attempt that is followed by another. It reads the rest of a short one, so that the

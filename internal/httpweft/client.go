@@ -135,7 +135,11 @@ func (t *roundTripper) service(r *http.Request) (*engine.Service, error) {
 	s, ours, err := t.client.directory.ServiceForHost(r.URL.Host)
 	switch {
 	case err != nil:
-		return nil, err
+		reason := engine.Misused
+		if ref, ok := errors.AsType[*engine.Refusal](err); ok {
+			reason, err = ref.Reason, ref.Err
+		}
+		return nil, refuse(r.URL.Host, r, reason, err)
 	case !ours:
 		return nil, nil
 	case r.URL.Scheme == "https":

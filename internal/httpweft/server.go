@@ -77,14 +77,20 @@ func (s *Server) serve(h http.Handler, w http.ResponseWriter, r *http.Request, s
 
 // stripped takes the wire words off r, a copy whose headers are still those of the server's request.
 func stripped(r *http.Request) *http.Request {
-	for name := range r.Header {
-		if isWireWord(name) {
-			r.Header = maps.Clone(r.Header)
-			maps.DeleteFunc(r.Header, func(name string, _ []string) bool { return isWireWord(name) })
-			break
-		}
+	if hasWireWord(r.Header) {
+		r.Header = maps.Clone(r.Header)
+		maps.DeleteFunc(r.Header, func(name string, _ []string) bool { return isWireWord(name) })
 	}
 	return r
+}
+
+func hasWireWord(h http.Header) bool {
+	for name := range h {
+		if isWireWord(name) {
+			return true
+		}
+	}
+	return false
 }
 
 func isWireWord(name string) bool {

@@ -110,8 +110,9 @@ func TestLateCallEndToEnd(t *testing.T) {
 	bubble(t, func(t *testing.T, m *mesh) {
 		m.serve("a", inbound(nil).Handler(http.HandlerFunc(ok)).ServeHTTP)
 		m.publish()
-		r := m.request("GET", "http://product/", nil)
-		r.Header.Set("Weft-Deadline", "0")
+		ctx, cancel := context.WithTimeout(t.Context(), 500*time.Microsecond) // less than a millisecond is none on the wire
+		defer cancel()
+		r := m.request("GET", "http://product/", nil).WithContext(ctx)
 		code, _, err := m.do(r)
 		if code != 504 || m.seen.classes() != "504 ignorable" {
 			t.Errorf("got %d, %v; verdict %q", code, err, m.seen.classes())

@@ -1,7 +1,9 @@
 package httpweft
 
 import (
+	"context"
 	"errors"
+	"fmt"
 	"io"
 	"maps"
 	"net/http"
@@ -40,6 +42,11 @@ func (t *try) send() engine.Outcome {
 		t.peer.release()
 		return t.call.unsendable(err)
 	}
+	if t.peer.http2 && t.call.Stream {
+		t.request.Body = nil // the call closes it
+		t.peer.release()
+		return t.call.unsendable(errNoUpgrade)
+	}
 	transport := t.call.client.http1
 	if t.peer.http2 {
 		transport = t.call.client.http2
@@ -51,6 +58,8 @@ func (t *try) send() engine.Outcome {
 	return t.answered(response)
 }
 
+var errNoUpgrade = errors.New("weft: the endpoint is called over HTTP/2, which has no Upgrade")
+
 // clone makes the request of this try: in the attempt's context, to the peer's key, with wire words and a body of
 // its own.
 func (t *try) clone() error {
@@ -61,8 +70,11 @@ func (t *try) clone() error {
 	t.url.Scheme, t.url.Host = "http", t.peer.key
 	t.request.URL, t.request.Host = &t.url, host(r)
 	t.request.Cancel = nil //nolint:staticcheck // deprecated, and http.Client sets it; the context follows it
-	if t.attempt.HasHeaders() {
+	if forwarded := hasWireWord(r.Header); forwarded || t.attempt.HasHeaders() {
 		t.words.header = maps.Clone(r.Header)
+		if forwarded { // by a proxy: what a stranger claims must not become this process's word
+			maps.DeleteFunc(t.words.header, func(name string, _ []string) bool { return isWireWord(name) })
+		}
 		t.attempt.WriteHeaders(&t.words)
 		t.request.Header = t.words.header
 	}
@@ -128,7 +140,15 @@ func (t *try) failed(err error) engine.Outcome {
 	if t.upload.ReadCloser != nil {
 		c.Replayable = t.upload.revoke()
 	}
-	return engine.Outcome{Protocol: engine.HTTP, Err: err, Sent: t.got}
+	return engine.Outcome{Protocol: engine.HTTP, Err: t.cause(err), Sent: t.got, Misused: t.upload.broken.Load()}
+}
+
+// cause makes a cancel of the caller be seen as one: net/http reports its cause alone, as errgroup sets one.
+func (t *try) cause(err error) error {
+	if err != nil && errors.Is(t.attempt.Context().Err(), context.Canceled) && !errors.Is(err, context.Canceled) {
+		return fmt.Errorf("%w: %w", context.Canceled, err)
+	}
+	return err
 }
 
 // answered is the outcome of a try with a response. If that has a body, the attempt ends with it.
@@ -161,7 +181,7 @@ func (t *try) handOver() {
 
 // settle ends an attempt whose response has a body. Whoever claimed the end says it, once.
 func (t *try) settle(err error) {
-	t.attempt.Settle(engine.Outcome{Protocol: engine.HTTP, Code: t.code, Header: t.header, Err: err, Sent: true, Open: true})
+	t.attempt.Settle(engine.Outcome{Protocol: engine.HTTP, Code: t.code, Header: t.header, Err: t.cause(err), Sent: true, Open: true})
 	t.peer.release()
 	if t.last {
 		t.call.done()
@@ -174,6 +194,7 @@ func (t *try) claim() bool { return t.ended.CompareAndSwap(false, true) }
 type upload struct {
 	io.ReadCloser // the application's; nil: the try has no such body
 	state         atomic.Uint32
+	broken        atomic.Bool // it failed: no fault of the server
 }
 
 // The states of an upload.
@@ -190,7 +211,11 @@ func (u *upload) Read(p []byte) (int, error) {
 	if u.state.Load() != taken && !u.state.CompareAndSwap(untouched, taken) {
 		return 0, errRevoked
 	}
-	return u.ReadCloser.Read(p)
+	n, err := u.ReadCloser.Read(p)
+	if err != nil && err != io.EOF {
+		u.broken.Store(true)
+	}
+	return n, err
 }
 
 func (u *upload) Close() error {
