@@ -55,8 +55,8 @@ func run(ctx context.Context, args []string, env func(string) string, stdout, st
 func parse(args []string, env func(string) string, stdout io.Writer) (c server.Config, level slog.Level, done bool, err error) {
 	flags := flag.NewFlagSet("registry-server", flag.ContinueOnError)
 	flags.SetOutput(io.Discard)
-	flags.StringVar(&c.GRPCAddr, "grpc-addr", "127.0.0.1:7070", "where sessions of SDKs `listen`; a loopback address; port 0 takes a free one")
-	flags.StringVar(&c.HTTPAddr, "http-addr", "127.0.0.1:7080", "where REST `listens`; a loopback address; port 0 takes a free one")
+	flags.StringVar(&c.GRPCAddr, "grpc-addr", "127.0.0.1:7070", "loopback `address` for the sessions of SDKs; port 0 takes a free one")
+	flags.StringVar(&c.HTTPAddr, "http-addr", "127.0.0.1:7080", "loopback `address` for REST; port 0 takes a free one")
 	flags.StringVar(&c.DataDir, "data-dir", "./weft-data", "`directory` of the data; made if it is not there")
 	store := flags.String("store", "bolt", "`kind` of the store; bolt is the only one")
 	flags.TextVar(&level, "log-level", slog.LevelInfo, "least `level` that is logged: debug, info, warn or error")
@@ -81,6 +81,10 @@ func parse(args []string, env func(string) string, stdout io.Writer) (c server.C
 		return c, level, false, fmt.Errorf("argument %q: there are flags only; --help lists them", flags.Arg(0))
 	case *store != "bolt":
 		return c, level, false, fmt.Errorf("--store %q: bolt is the only store there is", *store)
+	case c.DataDir == "":
+		return c, level, false, errors.New(`--data-dir "": want a directory, such as ./weft-data`)
+	case c.GRPCAddr == c.HTTPAddr && !strings.HasSuffix(c.GRPCAddr, ":0"):
+		return c, level, false, fmt.Errorf("--grpc-addr and --http-addr are both %s: want two ports", c.GRPCAddr)
 	}
 	return c, level, false, nil
 }
@@ -94,7 +98,7 @@ func fromEnvironment(flags *flag.FlagSet, env func(string) string) (err error) {
 			return
 		}
 		if e := flags.Set(f.Name, value); e != nil {
-			err = fmt.Errorf("%s=%q: %w", name, value, e)
+			err = fmt.Errorf("%s=%q: %w; --help lists the flags", name, value, e)
 		}
 	})
 	return err

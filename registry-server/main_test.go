@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"log/slog"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -14,7 +15,15 @@ import (
 	"github.com/weftmesh/weft/internal/registry/server"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+// asServer, set in the environment, makes the test binary the registry server.
+const asServer = "REGISTRY_SERVER_TEST_AS_SERVER"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(asServer) != "" {
+		main()
+	}
+	goleak.VerifyTestMain(m)
+}
 
 func none(string) string { return "" }
 
@@ -43,6 +52,10 @@ func TestParse(t *testing.T) {
 		{name: "level by environment", env: map[string]string{"WEFT_SERVER_LOG_LEVEL": "loud"}, err: `WEFT_SERVER_LOG_LEVEL="loud"`},
 		{name: "unknown flag", args: []string{"--port", "1"}, err: "-port"},
 		{name: "argument", args: []string{"start"}, err: `argument "start"`},
+		{name: "no directory", args: []string{"--data-dir="}, err: `--data-dir "": want a directory`},
+		{name: "one port for both", args: []string{"--grpc-addr=127.0.0.1:7080"}, err: "are both 127.0.0.1:7080"},
+		{name: "two free ports", args: []string{"--grpc-addr=127.0.0.1:0", "--http-addr=127.0.0.1:0"},
+			want: with(func(c *server.Config) { c.GRPCAddr, c.HTTPAddr = "127.0.0.1:0", "127.0.0.1:0" })},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			got, level, done, err := parse(c.args, func(name string) string { return c.env[name] }, new(bytes.Buffer))

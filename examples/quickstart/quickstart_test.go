@@ -30,7 +30,7 @@ type trial struct {
 	temp string // all that it may write to
 	out  *bufio.Reader
 	said bytes.Buffer // of out, what was read
-	errs bytes.Buffer
+	errs string       // the file of its standard error
 }
 
 // program is the compiled quickstart.
@@ -55,7 +55,12 @@ func begin(t *testing.T, path string, args ...string) *trial {
 		"WEFT_TOKEN=wrong", "WEFT_REGISTRY=127.0.0.1:1", "WEFT_HTTP=127.0.0.1:1", "WEFT_SERVER_STORE=none")
 	s.cmd.Dir = "shop" // any folder inside the module will do
 	s.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	s.cmd.Stderr = &s.errs
+	errs, err := os.Create(filepath.Join(t.TempDir(), "stderr"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer errs.Close()
+	s.cmd.Stderr, s.errs = errs, errs.Name()
 	out, err := s.cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -92,9 +97,18 @@ func (s *trial) until(text string) {
 		}
 		if err != nil {
 			s.cmd.Wait()
-			s.t.Fatalf("it ended before it said %q: %s\n%s", text, &s.said, &s.errs)
+			s.t.Fatalf("it ended before it said %q: %s\n%s", text, &s.said, s.failures())
 		}
 	}
+}
+
+// failures is what it wrote to its standard error.
+func (s *trial) failures() string {
+	text, err := os.ReadFile(s.errs)
+	if err != nil {
+		s.t.Error(err)
+	}
+	return string(text)
 }
 
 // interrupt is Ctrl-C in a terminal: all processes of the group get it.
@@ -110,7 +124,7 @@ func (s *trial) ends(code int) {
 		s.t.Error("it had to be killed after 30 s")
 	}
 	if got := s.cmd.ProcessState.ExitCode(); got != code {
-		s.t.Errorf("exit code %d, want %d: %s\n%s", got, code, &s.said, &s.errs)
+		s.t.Errorf("exit code %d, want %d: %s\n%s", got, code, &s.said, s.failures())
 	}
 	s.nothingLeft()
 }
@@ -183,8 +197,8 @@ func TestQuickstart(t *testing.T) {
 			}
 		}
 	}
-	if s.errs.Len() > 0 {
-		t.Errorf("on standard error: %s", &s.errs)
+	if got := s.failures(); got != "" {
+		t.Errorf("on standard error: %s", got)
 	}
 	s.pasted(said)
 	s.interrupt()
@@ -285,7 +299,7 @@ func TestInterrupted(t *testing.T) {
 		time.Sleep(200 * time.Millisecond) // into it
 		s.interrupt()
 		s.ends(1)
-		if got := s.errs.String(); !strings.Contains(got, "interrupted; all that it started has ended") || strings.Contains(got, "---") {
+		if got := s.failures(); !strings.Contains(got, "interrupted; all that it started has ended") || strings.Contains(got, "---") {
 			t.Errorf("%s: it says %q", during, got)
 		}
 	}

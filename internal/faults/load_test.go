@@ -173,8 +173,8 @@ func (l *load) stop() (reads, orders tally) {
 	return reads, orders
 }
 
-// watch follows what the caller knows of product. missed says which of the wanted instances the latest snapshot
-// lacks; ever is whether any snapshot lacked one once all had been there.
+// watch follows what the caller knows of product: whether all wanted instances were there, and what was left when
+// one of them was gone again for the first time.
 type watch struct {
 	mu     sync.Mutex
 	wanted []string
