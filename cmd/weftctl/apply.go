@@ -59,8 +59,15 @@ func newDelete(o *options) *cobra.Command {
 	return cmd
 }
 
-// each connects and runs do for each file, or once without a file. It goes on after a file that failed.
+// each reads the files, connects, and runs do for each file, or once without a file. It goes on after one that failed.
 func (o *options) each(cmd *cobra.Command, files []string, do func(*client, []byte) error) error {
+	documents := make([][]byte, len(files))
+	for i, file := range files {
+		var err error
+		if documents[i], err = readFile(cmd, file); err != nil {
+			return err
+		}
+	}
 	c, err := o.connect()
 	if err != nil {
 		return err
@@ -70,12 +77,8 @@ func (o *options) each(cmd *cobra.Command, files []string, do func(*client, []by
 		return do(c, nil)
 	}
 	var errs []error
-	for _, file := range files {
-		data, err := readFile(cmd, file)
-		if err != nil {
-			return err
-		}
-		if err := do(c, data); err != nil {
+	for i, file := range files {
+		if err := do(c, documents[i]); err != nil {
 			errs = append(errs, fmt.Errorf("%s: %w", sourceName(file), err))
 		}
 	}

@@ -4,11 +4,15 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
+	"net"
 	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
+	"time"
 
 	"github.com/weftmesh/weft/internal/credential"
 )
@@ -84,23 +88,42 @@ func choose(files map[int]credential.File) (credential.File, error) {
 	if len(files) == 0 {
 		return credential.File{}, noContact("no registry server of this user runs on this host; start one with registry-server, or say where it is with --server or WEFT_HTTP")
 	}
+	if len(files) > 1 {
+		maps.DeleteFunc(files, func(_ int, f credential.File) bool { return gone(f) })
+	}
 	var last credential.File
 	var addresses []string
 	for _, f := range files {
 		last = f
 		addresses = append(addresses, f.HTTP)
 	}
-	if len(files) > 1 {
-		slices.Sort(addresses)
-		return last, noContact("several registry servers run on this host; choose one with --server: %s", strings.Join(addresses, ", "))
+	switch len(files) {
+	case 0:
+		return last, noContact("no registry server of this user runs on this host any more; start one with registry-server, or say where it is with --server or WEFT_HTTP")
+	case 1:
+		return last, nil
 	}
-	return last, nil
+	slices.Sort(addresses)
+	return last, noContact("several registry servers run on this host; choose one with --server: %s", strings.Join(addresses, ", "))
+}
+
+// gone reports whether nobody listens where a credential file says: a server that was killed leaves its file behind.
+func gone(f credential.File) bool {
+	conn, err := net.DialTimeout("tcp", f.HTTP, 200*time.Millisecond)
+	if err != nil {
+		return errors.Is(err, syscall.ECONNREFUSED)
+	}
+	conn.Close()
+	return false
 }
 
 // tokenFor reads WEFT_TOKEN, or the token of the server that has written down this very address: it is sent to no
 // other.
 func tokenFor(host string, files map[int]credential.File) (string, error) {
-	if token := os.Getenv("WEFT_TOKEN"); token != "" {
+	if token := strings.TrimSpace(os.Getenv("WEFT_TOKEN")); token != "" {
+		if strings.ContainsFunc(token, func(r rune) bool { return r <= ' ' || r > '~' }) {
+			return "", errors.New("WEFT_TOKEN: want one word of printable characters, as in admin.token of the server's data directory")
+		}
 		return token, nil
 	}
 	for _, f := range files {

@@ -39,7 +39,7 @@ func checkPrivate(f *os.File) error {
 		return err
 	}
 	if !info.Mode().IsRegular() {
-		return errors.New("not a regular file")
+		return errors.New("not a regular file; move it away")
 	}
 	return checkOwner(info)
 }

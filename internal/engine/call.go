@@ -237,7 +237,7 @@ func (c *Call) failed(a *Attempt, out *Outcome, v Verdict) *Refusal {
 		return &Refusal{Reason: NoInstance, Err: out.Err}
 	case v.Class == telemetry.Ignorable:
 		return nil
-	case c.Protocol == HTTP || a.number > 1 || !out.Sent || a.timedOut(out):
+	case !out.Answered || a.number > 1 || a.timedOut(out):
 		return &Refusal{Reason: AttemptsFailed, Rule: c.plan.RetryRule, RetryAfter: v.Pushback, Err: out.Err}
 	}
 	return nil

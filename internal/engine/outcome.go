@@ -17,6 +17,7 @@ type Outcome struct {
 	Header   Header // response header on HTTP, trailer on gRPC; may be nil
 	Err      error  // the transport's error, if any
 	Sent     bool   // false: the request provably never reached the server
+	Answered bool   // Err, if any, is the server's own word; on HTTP a response never is an error
 	Misused  bool   // the request itself cannot be sent: says nothing about anybody, and is not tried again
 
 	// Open says that the attempt goes on after Try returned (an HTTP body, a stream): the adapter will settle

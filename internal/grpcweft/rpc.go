@@ -125,7 +125,8 @@ func (t *try) done(info balancer.DoneInfo) {
 
 // outcome tells the engine how the attempt ended.
 func (t *try) outcome(err error) engine.Outcome {
-	out := engine.Outcome{Protocol: engine.GRPC, Code: int(codeOf(err)), Err: err, Sent: t.sent, Misused: !t.received && unsendable(err)}
+	out := engine.Outcome{Protocol: engine.GRPC, Code: int(codeOf(err)), Err: err, Sent: t.sent, Answered: t.received,
+		Misused: !t.received && unsendable(err)}
 	if len(t.trailer) > 0 {
 		out.Header = trailer(t.trailer)
 	}

@@ -8,6 +8,9 @@ import (
 	"strings"
 	"sync"
 
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
 	weftv1 "github.com/weftmesh/weft/api/weft/v1"
 	"github.com/weftmesh/weft/discovery"
 	"github.com/weftmesh/weft/internal/registry/catalog"
@@ -100,9 +103,29 @@ func (ss *session) register(m *weftv1.Register) (refusals []*weftv1.Refusal) {
 	if err != nil {
 		for _, in := range taken {
 			refusals = append(refusals, refusal(in.ID, codeOf(err), err))
+			if key := catalog.KeyOf(in); !ss.srv.cat.Has(key) {
+				ss.owned.remove([]catalog.InstanceKey{key}) // it never came to be: renew must not miss it
+			}
 		}
 	}
 	return refusals
+}
+
+// renew keeps the instances of the session alive. A process that was silent for so long that its instances expired, while
+// its connection held, is told to connect again: then it registers them anew. What an operator deleted stays deleted.
+func (ss *session) renew() error {
+	keys := ss.owned.keys()
+	ss.srv.leases.RenewAll(keys)
+	for _, key := range keys {
+		switch {
+		case ss.srv.cat.Has(key):
+		case ss.srv.cat.Deleted(key, ss.hello.GetProcess()):
+			ss.owned.remove([]catalog.InstanceKey{key})
+		default:
+			return status.Errorf(codes.Unavailable, "instance %q expired while the process was silent: connect again", key.ID)
+		}
+	}
+	return nil
 }
 
 // admit checks one instance.

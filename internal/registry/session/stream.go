@@ -117,7 +117,7 @@ func (ss *session) handle(m *weftv1.ConnectRequest) error {
 	case *weftv1.ConnectRequest_Deregister:
 		return ss.answer(m.Deregister.GetSeq(), ss.deregister(m.Deregister))
 	case *weftv1.ConnectRequest_Renew:
-		ss.srv.leases.RenewAll(ss.owned.keys())
+		return ss.renew()
 	case *weftv1.ConnectRequest_Ack:
 		ss.outbox.acknowledge(m.Ack)
 	case *weftv1.ConnectRequest_Hello:

@@ -112,7 +112,7 @@ func openError(path string, err error) error {
 	case errors.Is(err, os.ErrPermission):
 		return fmt.Errorf("%s cannot be opened: %w; run the server as the owner of the data directory", path, err)
 	case isFull(err):
-		return fmt.Errorf("%s cannot be opened: %w", path, ErrFull)
+		return fmt.Errorf("%s cannot be opened: %w and start again", path, ErrFull)
 	case errors.Is(err, ErrCorrupt):
 		return fmt.Errorf("%s %w", path, err)
 	case isDamage(err):
@@ -224,7 +224,7 @@ func (s *Bolt) judge(err error) error {
 	case err == nil:
 		return nil
 	case isFull(err):
-		return fmt.Errorf("%s: %w", s.path, ErrFull)
+		return fmt.Errorf("%s: %w, the server goes on by itself", s.path, ErrFull)
 	}
 	s.broken.Store(true)
 	return fmt.Errorf("%s: %w (%v)", s.path, ErrBroken, err)

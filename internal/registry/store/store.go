@@ -41,7 +41,7 @@ type Write struct {
 // The errors that a caller tells apart.
 var (
 	// ErrFull says that the disk is full. Nothing was written; a later write may succeed.
-	ErrFull = errors.New("no space left in the data directory; free some space, the server goes on by itself")
+	ErrFull = errors.New("no space left in the data directory; free some space")
 	// ErrBroken says that an earlier write failed at the disk, so that nothing more is acknowledged.
 	ErrBroken = errors.New("an earlier write to the store failed; nothing more is written until the server is restarted")
 	// ErrInUse says that another process has the data directory open.
