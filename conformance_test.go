@@ -72,7 +72,7 @@ var conformance = []struct {
 	{"no budget, no retry", "kind: Retry\nname: r\nservice: product\nspec: {attempts: 3, budget: {percent: 0, perSecond: 0}}\n",
 		request{behave: "down", repeatable: true}, nil, verdict{"down", 1, 1}},
 	{"cancelled by the caller", retries, request{behave: "hang", repeatable: true}, cancelSoon, verdict{"canceled", 1, 1}},
-	{"the caller's deadline", retries, request{behave: "hang", repeatable: true}, deadlineSoon, verdict{"late", 1, 1}},
+	{"the caller's deadline", retries, request{behave: "hang", repeatable: true}, deadlineSoon, verdict{"weft:AttemptsFailed", 1, 1}},
 	{"a deadline that has passed", "", request{behave: "ok"}, deadlinePast, verdict{"late", 0, 0}},
 	{"a rule's per-try timeout", "kind: Retry\nname: r\nservice: product\nspec: {attempts: 2, on: [timeout], perTryTimeout: 50ms, budget: {percent: 100, perSecond: 1000}}\n",
 		request{behave: "hang", repeatable: true}, nil, verdict{"weft:AttemptsFailed", 2, 2}},
@@ -106,8 +106,7 @@ func TestConformance(t *testing.T) {
 	fleet := newFleet(t, 3)
 	for _, tc := range conformance {
 		t.Run(tc.name, func(t *testing.T) {
-			m := fleet.mesh(t, tc.rules)
-			for protocol, c := range callers(t, m) {
+			for protocol, c := range fleet.callersFromTwoNamespaces(t, tc.rules) {
 				fleet.reset()
 				ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 				if tc.ctx != nil {
@@ -299,13 +298,14 @@ func (f *fleet) addInstance(name, grpcAddr, httpAddr string) {
 	}
 }
 
-func (f *fleet) mesh(t *testing.T, rules string) *weft.Mesh {
+func (f *fleet) mesh(t *testing.T, rules string, options ...weft.Option) *weft.Mesh {
 	t.Helper()
 	parsed, err := rule.Parse([]byte(rules))
 	if err != nil {
 		t.Fatal(err)
 	}
-	m, err := weft.New(weft.WithSource(discovery.Static(map[string][]discovery.Instance{"product.default": f.instances})), weft.WithRules(parsed...))
+	m, err := weft.New(append(options, weft.WithSource(discovery.Static(map[string][]discovery.Instance{"product.default": f.instances})),
+		weft.WithRules(parsed...))...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -471,6 +471,17 @@ func (s *server) serveBoth(w http.ResponseWriter, _ *http.Request) {
 	io.Copy(conn, buf)
 }
 
+// callersFromTwoNamespaces are callers in product's own namespace, and in one where "product" is a short name of
+// product.default.
+func (f *fleet) callersFromTwoNamespaces(t *testing.T, rules string) map[string]caller {
+	t.Helper()
+	list := callers(t, f.mesh(t, rules))
+	for protocol, c := range callers(t, f.mesh(t, rules, weft.WithService("web.shop"))) {
+		list[protocol+" from web.shop"] = c
+	}
+	return list
+}
+
 func callers(t *testing.T, m *weft.Mesh) map[string]caller {
 	return map[string]caller{"grpc": newGRPCCaller(t, m), "http": newHTTPCaller(m)}
 }
@@ -620,7 +631,7 @@ func (httpCaller) result(err error) string {
 		return "down"
 	case errors.Is(err, context.Canceled):
 		return "canceled"
-	case errors.As(err, &e) && (e.Reason == weft.DeadlineTooShort || e.Reason == weft.AttemptsFailed && len(e.Attempts) == 1 && errors.Is(err, context.DeadlineExceeded)):
+	case errors.As(err, &e) && e.Reason == weft.DeadlineTooShort:
 		return "late"
 	case errors.As(err, &e):
 		return "weft:" + string(e.Reason)

@@ -3,6 +3,7 @@ package weft
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 
 	"github.com/weftmesh/weft/discovery"
@@ -243,7 +244,14 @@ func (w *watch) setRules(source int, rules []rule.Rule) []rule.Nack {
 		w.waiting--
 	}
 	w.rules[source] = append([]rule.Rule{}, rules...)
-	return w.publish()
+	return about(rules, w.publish())
+}
+
+// about leaves the nacks of these rules: a source is told of its own.
+func about(rules []rule.Rule, nacks []rule.Nack) []rule.Nack {
+	return slices.DeleteFunc(nacks, func(n rule.Nack) bool {
+		return !slices.ContainsFunc(rules, func(r rule.Rule) bool { return r.Key() == rule.Key{Kind: n.Kind, Namespace: n.Namespace, Name: n.Name} })
+	})
 }
 
 // noMoreRules lets a source that will never answer count as one without rules.
@@ -257,16 +265,15 @@ func (w *watch) noMoreRules(source int) {
 	}
 }
 
+// publish makes a plan of what is known, and publishes it unless something is still waited for. The nacks are those of all
+// rules.
 func (w *watch) publish() []rule.Nack {
-	if w.waiting > 0 {
-		return nil
-	}
 	var rules []rule.Rule
 	for _, r := range w.rules {
 		rules = append(rules, r...)
 	}
 	p, nacks := w.builder.Build(w.view, rules)
-	if p != nil {
+	if p != nil && w.waiting == 0 {
 		w.service.Publish(p)
 	}
 	return nacks

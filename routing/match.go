@@ -28,8 +28,7 @@ type CallerMatch struct {
 
 // Matcher is a compiled match list. It is immutable and safe for concurrent use.
 type Matcher struct {
-	entries    []entry
-	attributes bool
+	entries []entry
 }
 
 type entry struct {
@@ -51,7 +50,6 @@ func CompileMatch(list []Match) (*Matcher, error) {
 		if err := e.compile(match); err != nil {
 			return nil, fmt.Errorf("match[%d].%w", i, err)
 		}
-		m.attributes = m.attributes || len(e.headers)+len(e.cookies)+len(e.query) > 0
 	}
 	return m, nil
 }

@@ -2,7 +2,6 @@ package routing
 
 import (
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/weftmesh/weft/balancer"
@@ -10,9 +9,8 @@ import (
 
 // Router routes the calls to one service. See the package's documentation.
 type Router struct {
-	all        *Destination
-	rules      []compiledRule
-	attributes bool
+	all   *Destination
+	rules []compiledRule
 }
 
 type compiledRule struct {
@@ -42,7 +40,6 @@ func New(cfg Config, up, reserve []*balancer.Endpoint) (*Router, error) {
 			return nil, fmt.Errorf("rules[%d].%w", i, err)
 		}
 	}
-	r.attributes = slices.ContainsFunc(r.rules, compiledRule.needsAttributes)
 	return r, nil
 }
 
@@ -60,12 +57,6 @@ func (c *compiledRule) compile(rule Rule, key string, destinations map[string]*D
 	c.split, err = compileSplit(rule.Split, rule.WhenEmpty, destinations)
 	return err
 }
-
-func (c compiledRule) needsAttributes() bool { return c.matcher.attributes || c.sticky.set() }
-
-// NeedsAttributes reports whether any rule looks at headers, cookies or query parameters. If none does, a Request
-// needs no Attributes.
-func (r *Router) NeedsAttributes() bool { return r.attributes }
 
 // All returns the destination of calls that no rule matches: all instances. It is never nil and may be empty.
 func (r *Router) All() *Destination { return r.all }

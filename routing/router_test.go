@@ -87,27 +87,6 @@ func TestRoundRobinBySubset(t *testing.T) {
 	}
 }
 
-func TestNeedsAttributes(t *testing.T) {
-	one := map[string]StringMatch{"a": is("1")}
-	tests := []struct {
-		name string
-		rule Rule
-		want bool
-	}{
-		{"nothing", Rule{}, false},
-		{"path, method, caller", Rule{Match: []Match{{Path: ptr(is("/")), Method: ptr(is("GET")), Caller: &CallerMatch{Service: "a"}}}}, false},
-		{"header", Rule{Match: []Match{{}, {Headers: one}}}, true},
-		{"cookie", Rule{Match: []Match{{Cookies: one}}}, true},
-		{"query", Rule{Match: []Match{{Query: one}}}, true},
-		{"sticky", Rule{StickyBy: Sticky{Cookie: "a"}}, true},
-	}
-	for _, test := range tests {
-		if got := newRouter(t, "v1", "", Rule{}, test.rule).NeedsAttributes(); got != test.want {
-			t.Errorf("%s: %v", test.name, got)
-		}
-	}
-}
-
 func TestNewErrors(t *testing.T) {
 	tests := []struct {
 		rule Rule

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -109,7 +110,8 @@ func choose(files map[int]credential.File) (credential.File, error) {
 
 // gone reports whether nobody listens where a credential file says: a server that was killed leaves its file behind.
 func gone(f credential.File) bool {
-	conn, err := net.DialTimeout("tcp", f.HTTP, 200*time.Millisecond)
+	dialer := net.Dialer{Timeout: 200 * time.Millisecond}
+	conn, err := dialer.DialContext(context.Background(), "tcp", f.HTTP)
 	if err != nil {
 		return errors.Is(err, syscall.ECONNREFUSED)
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/weftmesh/weft/balancer"
 	"github.com/weftmesh/weft/internal/engine"
 	"github.com/weftmesh/weft/resilience/budget"
+	"github.com/weftmesh/weft/routing"
 	"github.com/weftmesh/weft/telemetry"
 )
 
@@ -256,4 +257,85 @@ func TestReplanWhenNothingIsLeft(t *testing.T) {
 			t.Errorf("refusal %v, endpoints %v; want the new plan's", r, s.endpoints)
 		}
 	})
+}
+
+// What an outdated rule said of idempotence does not outlive the move to a plan without that rule.
+func TestReplanForgetsTheOldRule(t *testing.T) {
+	for _, tc := range []struct {
+		name       string
+		idempotent *bool // as the new plan says
+		want       int
+	}{
+		{"the new plan is silent", nil, 1},
+		{"control: it says the same", new(true), 3},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t, "a", "b")
+				w.plan.Retry.Idempotent = new(true)
+				w.plan.Retry.On.AddStatus(503, 503)
+				w.endpoints("a", "b")
+				s := &script{answer: func(*engine.Attempt) engine.Outcome { return status(503) }}
+				s.ready = func(ep *balancer.Endpoint) engine.Ready {
+					if ep.ID == "a" || ep.ID == "b" {
+						return engine.NotReady
+					}
+					return engine.Connected
+				}
+				push := &pushing{s, func() {
+					w.plan.Retry.Idempotent = tc.idempotent
+					w.endpoints("c", "d", "e")
+				}}
+				w.service.Do(t.Context(), &engine.Call{Protocol: engine.HTTP, Method: "POST", Replayable: true,
+					Request: routing.Request{Method: "POST", Path: "/pay"}}, push)
+				if len(s.endpoints) != tc.want {
+					t.Errorf("the POST reached %v, want %d servers", s.endpoints, tc.want)
+				}
+			})
+		})
+	}
+}
+
+// pushing is a script whose plan changes just before the first try.
+type pushing struct {
+	*script
+	push func()
+}
+
+func (p *pushing) Try(a *engine.Attempt) engine.Outcome {
+	if p.push != nil {
+		p.push()
+		p.push = nil
+	}
+	return p.script.Try(a)
+}
+
+// A panic of the application's own code passes through Do, and gives the endpoint back.
+func TestPanicGivesTheEndpointBack(t *testing.T) {
+	w := newWorld(t, "a")
+	s := &script{answer: func(*engine.Attempt) engine.Outcome { panic("a bug of an interceptor") }}
+	func() {
+		defer func() {
+			if recover() == nil {
+				t.Error("the panic was swallowed")
+			}
+		}()
+		w.get(t.Context(), s)
+	}()
+	w.idle()
+	if len(w.seen.calls) != 1 || len(w.seen.attempts) != 1 || w.seen.attempts[0].Class != telemetry.Ignorable {
+		t.Errorf("told of %+v and %+v; want one call and one attempt that says nothing of the server", w.seen.calls, w.seen.attempts)
+	}
+}
+
+// A success that never reached a server, as an interceptor's fallback is one, is not tried again.
+func TestSuccessIsNotRepeated(t *testing.T) {
+	for code, want := range map[int]int{0: 1, 14: 3} { // control: UNAVAILABLE, not sent
+		w := newWorld(t, "a", "b", "c")
+		s := &script{answer: func(*engine.Attempt) engine.Outcome { return engine.Outcome{Protocol: engine.GRPC, Code: code} }}
+		w.get(t.Context(), s, func(c *engine.Call) { c.Protocol = engine.GRPC })
+		if len(s.endpoints) != want {
+			t.Errorf("code %d was tried %d times, want %d", code, len(s.endpoints), want)
+		}
+	}
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/weftmesh/weft/balancer"
 	"github.com/weftmesh/weft/internal/engine"
+	"github.com/weftmesh/weft/resilience/outlier"
 	"github.com/weftmesh/weft/telemetry"
 )
 
@@ -134,4 +135,76 @@ func TestDecisionIsReplayable(t *testing.T) {
 			t.Errorf("attempt %d: %+v and %+v, want the same endpoint and what was compared", i+1, a, b)
 		}
 	}
+}
+
+// A server that answers every upgrade with 503 fails like any other: a response that came is not yet a success.
+func TestRefusedUpgradesEject(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, "a", "b")
+		s := &script{answer: func(a *engine.Attempt) engine.Outcome { return open(statusOf(a, 503)) }}
+		for range 60 {
+			w.get(t.Context(), s, func(c *engine.Call) { c.Stream = true })
+			s.last.Settle(open(statusOf(s.last, 503)))
+		}
+		if !w.host("a").Ejected(time.Now()) {
+			t.Error("30 refused upgrades in a row did not eject")
+		}
+		if w.host("b").Ejected(time.Now()) {
+			t.Error("b answered well and is ejected too")
+		}
+	})
+}
+
+// A probe is over with a good header: the body may stream for ever.
+func TestProbeDoesNotWaitForTheBody(t *testing.T) {
+	for _, tc := range []struct {
+		name string
+		code int
+		out  bool
+	}{
+		{"a good header restores", 200, false},
+		{"control: a bad one does not", 500, true},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t, "a", "b")
+				bad := &script{answer: func(a *engine.Attempt) engine.Outcome { return statusOf(a, 500) }}
+				for !w.host("a").Ejected(time.Now()) {
+					w.get(t.Context(), bad)
+				}
+				time.Sleep(10 * time.Second) // the ejection is over
+				streams := &script{answer: func(a *engine.Attempt) engine.Outcome { return open(statusOf(a, tc.code)) }}
+				for range 4 {
+					w.get(t.Context(), streams) // one of them probes a; its body never ends
+				}
+				if got := w.host("a").Ejected(time.Now()); got != tc.out {
+					t.Errorf("after a probe answered %d, ejected is %t", tc.code, got)
+				}
+			})
+		})
+	}
+}
+
+// statusOf is the answer of an instance where a alone answers badly.
+func statusOf(a *engine.Attempt, bad int) engine.Outcome {
+	if a.Endpoint().ID == "a" {
+		return status(bad)
+	}
+	return status(200)
+}
+
+func open(o engine.Outcome) engine.Outcome {
+	o.Open = true
+	return o
+}
+
+func (w *world) host(id string) *outlier.Host {
+	w.t.Helper()
+	for _, ep := range w.pool.Endpoints() {
+		if ep.ID == id {
+			return ep.Attachment.(*outlier.Host)
+		}
+	}
+	w.t.Fatalf("no endpoint %q", id)
+	return nil
 }

@@ -428,3 +428,62 @@ func TestRequestBodyIsClosed(t *testing.T) {
 		}
 	}
 }
+
+// A short answer that does not come to its end does not hold up the next attempt either.
+func TestDiscardDoesNotWaitForAShortBody(t *testing.T) {
+	bothProtocols(t, func(t *testing.T, m *mesh, serve func(string, http.HandlerFunc) *listener) {
+		serve("a", func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Content-Length", "10")
+			w.WriteHeader(503)
+			_ = http.NewResponseController(w).Flush()
+			select {
+			case <-r.Context().Done():
+			case <-time.After(time.Minute):
+			}
+		})
+		serve("b", ok)
+		m.plan.Retry.On.AddStatus(503, 503)
+		m.publish()
+		start := time.Now()
+		m.mustGet("http://product/")
+		if d := time.Since(start); d > time.Second {
+			t.Errorf("the retry waited %v for the body of the discarded answer", d)
+		}
+	})
+}
+
+// HTTP/2 has no Upgrade: that is no fault of the server.
+func TestUpgradeToHTTP2SaysNothingOfTheServer(t *testing.T) {
+	bothProtocols(t, func(t *testing.T, m *mesh, serve func(string, http.HandlerFunc) *listener) {
+		serve("a", ok)
+		m.publish()
+		r := m.request("GET", "http://product/", nil)
+		r.Header.Set("Connection", "Upgrade")
+		r.Header.Set("Upgrade", "websocket")
+		code, _, err := m.do(r)
+		if classes := m.seen.classes(); classes == "" || strings.Contains(classes, "failure") {
+			t.Errorf("status %d, error %v; verdicts %q", code, err, classes)
+		}
+	})
+}
+
+// A panic of GetBody passes through and leaves nothing behind.
+func TestPanicOfGetBody(t *testing.T) {
+	bubble(t, func(t *testing.T, m *mesh) {
+		m.serve("a", answer(503))
+		m.serve("b", answer(503))
+		m.plan.Retry.On.AddStatus(503, 503)
+		m.publish()
+		r := m.request("PUT", "http://product/", strings.NewReader("x"))
+		r.GetBody = func() (io.ReadCloser, error) { panic("bug") }
+		func() {
+			defer func() {
+				if recover() == nil {
+					t.Error("the panic was swallowed, or GetBody not called")
+				}
+			}()
+			_, _, _ = m.do(r)
+		}()
+		m.idle()
+	})
+}
