@@ -184,6 +184,9 @@ func (e *entry) save() {
 		slices.SortFunc(state.Instances, byID)
 		state.Revision = discovery.Revision{} // it is the state of none, so that all of it is asked for
 	}
+	if len(e.rules.unread) > 0 { // a newer program may be able to read them: it has to be sent them again
+		state.Revision = discovery.Revision{}
+	}
 	if e.cached || len(state.Instances)+len(state.Rules) > 0 { // names that do not exist make no files
 		e.cached = true
 		e.source.saver.put(state)

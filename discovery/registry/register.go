@@ -28,7 +28,7 @@ type registration struct {
 	stop   context.CancelFunc // of the questions whether it is ready
 	asking sync.WaitGroup
 
-	mu    sync.Mutex // held while an update is sent, so that updates keep their order
+	turn  chan struct{} // holds one; taken while an update is sent, so that updates keep their order; guards what follows
 	in    discovery.Instance
 	ready bool
 }
@@ -41,7 +41,7 @@ func (s *Source) Register(ctx context.Context, in discovery.Instance) (discovery
 	if err != nil {
 		return nil, err
 	}
-	r := &registration{source: s, in: in, ready: in.Ready == nil}
+	r := &registration{source: s, in: in, ready: in.Ready == nil, turn: make(chan struct{}, 1)}
 	r.reg, err = s.session.Register(ctx, toWire(r.stated()))
 	if err != nil {
 		return nil, invalidIf(err)
@@ -121,21 +121,37 @@ func (r *registration) askReady(ctx context.Context, ask func(context.Context) e
 			return
 		}
 	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
+	if err := r.take(ctx); err != nil {
+		return
+	}
+	defer r.free()
 	r.ready = true
 	if err := r.reg.Update(ctx, toWire(r.stated())); err != nil && ctx.Err() == nil {
 		r.source.log.Error("a ready instance cannot be announced", "instance", r.in.ID, "error", err)
 	}
 }
 
+// take waits for the turn: an update may wait for a registry that is away.
+func (r *registration) take(ctx context.Context) error {
+	select {
+	case r.turn <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (r *registration) free() { <-r.turn }
+
 // Acked implements discovery.Registration.
 func (r *registration) Acked() <-chan struct{} { return r.reg.Acked() }
 
 // Update implements discovery.Registration.
 func (r *registration) Update(ctx context.Context, in discovery.Instance) error {
-	r.mu.Lock()
-	defer r.mu.Unlock()
+	if err := r.take(ctx); err != nil {
+		return err
+	}
+	defer r.free()
 	old := r.in
 	r.in.Labels, r.in.Weight, r.in.Locality, r.in.State = maps.Clone(in.Labels), in.Weight, in.Locality, in.State
 	err := r.in.Validate()

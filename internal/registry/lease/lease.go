@@ -97,16 +97,18 @@ func (l *Leases) Track(in discovery.Instance, ttl time.Duration) {
 	key := catalog.KeyOf(in)
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if ttl == 0 {
-		delete(l.leases, key)
+	le := l.leases[key]
+	if le == nil && ttl == 0 {
 		return
 	}
-	le := l.leases[key]
 	if le == nil {
 		le = &lease{told: discovery.Up}
 		l.leases[key] = le
 	}
-	le.ttl = ttl
+	if le.ttl = ttl; ttl == 0 { // run ends it, once the instance is told as up
+		l.touch(key)
+		return
+	}
 	l.renew(key, le)
 }
 
@@ -127,8 +129,7 @@ func (l *Leases) renewKey(key catalog.InstanceKey) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	le := l.leases[key]
-	if le == nil || !there {
-		delete(l.leases, key)
+	if le == nil || le.ttl == 0 || !there { // one without its instance is being written, or runs out
 		return false
 	}
 	l.renew(key, le)
@@ -201,7 +202,7 @@ func (l *Leases) changed(keys map[catalog.InstanceKey]struct{}) (changes []catal
 	now := time.Now()
 	for key := range keys {
 		if le := l.leases[key]; le != nil {
-			changes = le.change(changes, key, now)
+			changes = l.change(changes, key, le, now)
 		}
 	}
 	return changes
@@ -217,14 +218,17 @@ func (l *Leases) scan() (changes []catalog.StateChange, expired []catalog.Instan
 		if le.told == discovery.Unhealthy && le.expired(now) {
 			expired = append(expired, key)
 		} else {
-			changes = le.change(changes, key, now)
+			changes = l.change(changes, key, le, now)
 		}
 	}
 	return changes, expired
 }
 
-// change appends the change of state, if there is one.
-func (le *lease) change(changes []catalog.StateChange, key catalog.InstanceKey, now time.Time) []catalog.StateChange {
+// change appends the change of state, if there is one, and forgets a lease that was ended. It runs under mu.
+func (l *Leases) change(changes []catalog.StateChange, key catalog.InstanceKey, le *lease, now time.Time) []catalog.StateChange {
+	if le.ttl == 0 {
+		delete(l.leases, key)
+	}
 	state := le.state(now)
 	if state == le.told {
 		return changes
@@ -235,6 +239,8 @@ func (le *lease) change(changes []catalog.StateChange, key catalog.InstanceKey, 
 
 func (le *lease) state(now time.Time) discovery.State {
 	switch silent := now.Sub(le.renewed); {
+	case le.ttl == 0:
+		return discovery.Up
 	case silent >= le.ttl*15/7:
 		return discovery.Unhealthy
 	case silent >= le.ttl || le.lost:
@@ -243,7 +249,9 @@ func (le *lease) state(now time.Time) discovery.State {
 	return discovery.Up
 }
 
-func (le *lease) expired(now time.Time) bool { return now.Sub(le.renewed) >= le.ttl*30/7 }
+func (le *lease) expired(now time.Time) bool {
+	return le.ttl > 0 && now.Sub(le.renewed) >= le.ttl*30/7
+}
 
 // expire removes instances. If the store takes no writes they stay, and are tried again at the next scan. The
 // catalog passes over those that came back in the meantime.
@@ -260,8 +268,9 @@ func (l *Leases) expire(ctx context.Context, keys []catalog.InstanceKey) {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for _, key := range keys {
-		if !l.cat.Has(key) {
+	now := time.Now()
+	for _, key := range keys { // one that registers again at this moment has its lease already, and its instance soon
+		if le := l.leases[key]; le != nil && le.expired(now) && !l.cat.Has(key) {
 			delete(l.leases, key)
 		}
 	}

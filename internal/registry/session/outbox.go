@@ -39,7 +39,7 @@ type outbox struct {
 	dirty   []discovery.Name // in the order of their marks, each once
 	unacked int              // bytes
 	busy    bool             // an update is being sent
-	late    *time.Timer      // runs while something is dirty or being sent; each update starts it anew
+	late    *time.Timer      // runs while something is dirty or being sent; each piece that is taken starts it anew
 	ticking bool
 }
 
@@ -91,6 +91,13 @@ func (o *outbox) clock(progress bool) {
 		o.late.Reset(patience)
 	}
 	o.ticking = waits
+}
+
+// progress says that a piece of an update was taken: a process that is slow is not one that stands still.
+func (o *outbox) progress() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.clock(true)
 }
 
 func (o *outbox) welcome(w *weftv1.Welcome) {

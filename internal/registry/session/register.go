@@ -104,7 +104,7 @@ func (ss *session) register(m *weftv1.Register) (refusals []*weftv1.Refusal) {
 		for _, in := range taken {
 			refusals = append(refusals, refusal(in.ID, codeOf(err), err))
 			if key := catalog.KeyOf(in); !ss.srv.cat.Has(key) {
-				ss.owned.remove([]catalog.InstanceKey{key}) // it never came to be: renew must not miss it
+				ss.give(key) // it never came to be: renew must not miss it
 			}
 		}
 	}
@@ -120,12 +120,18 @@ func (ss *session) renew() error {
 		switch {
 		case ss.srv.cat.Has(key):
 		case ss.srv.cat.Deleted(key, ss.hello.GetProcess()):
-			ss.owned.remove([]catalog.InstanceKey{key})
+			ss.give(key)
 		default:
 			return status.Errorf(codes.Unavailable, "instance %q expired while the process was silent: connect again", key.ID)
 		}
 	}
 	return nil
+}
+
+// give ends the session's hold of instances.
+func (ss *session) give(keys ...catalog.InstanceKey) {
+	ss.owned.remove(keys)
+	ss.srv.unclaim(ss, keys)
 }
 
 // admit checks one instance.
@@ -147,7 +153,11 @@ func (ss *session) admit(wire *weftv1.Instance) (in discovery.Instance, code str
 	if ss.srv.cat.Deleted(key, in.Process) {
 		return in, codeDeleted, fmt.Errorf("id %q: an operator removed this instance; restart the process or put it back by REST", in.ID)
 	}
+	if other := ss.srv.claim(ss, key); other != "" {
+		return in, codeForbidden, fmt.Errorf("id %q: another live process is registering it, %q", in.ID, other)
+	}
 	if !ss.owned.add(key) {
+		ss.give(key)
 		return in, codeInvalid, fmt.Errorf("id %q: want at most %d instances in a process", in.ID, maxOwned)
 	}
 	return in, "", nil
@@ -188,7 +198,7 @@ func (ss *session) deregister(m *weftv1.Deregister) (refusals []*weftv1.Refusal)
 		}
 		return refusals
 	}
-	ss.owned.remove(keys)
+	ss.give(keys...)
 	return nil
 }
 

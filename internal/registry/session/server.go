@@ -80,6 +80,7 @@ type Server struct {
 	live      map[*session]struct{}
 	sessions  map[string]*session // those that said who they are, by process
 	interests map[discovery.Name]*interest
+	claims    map[catalog.InstanceKey]*session // who registers what, from before it is written
 }
 
 // New makes a server and subscribes it to the catalog. Close it before the catalog and the leases.
@@ -94,6 +95,7 @@ func New(cat *catalog.Catalog, leases *lease.Leases, opt Options) *Server {
 		live:      make(map[*session]struct{}),
 		sessions:  make(map[string]*session),
 		interests: make(map[discovery.Name]*interest),
+		claims:    make(map[catalog.InstanceKey]*session),
 	}
 	s.unsubscribe = cat.Subscribe(s.changed)
 	return s
@@ -102,8 +104,8 @@ func New(cat *catalog.Catalog, leases *lease.Leases, opt Options) *Server {
 // Register puts the service into a gRPC server, which should have [ServerOptions].
 func (s *Server) Register(r grpc.ServiceRegistrar) { weftv1.RegisterSessionServiceServer(r, s) }
 
-// Close comes before the gRPC server's GracefulStop. It ends every session, so that the processes look for another server, and waits until nothing of them runs
-// any more, or ctx ends. New sessions are refused. Instances stay registered. It is idempotent.
+// Close comes before the gRPC server's GracefulStop. It ends every session, so that the processes look for another
+// server, and waits until nothing of them runs any more, or ctx ends. New sessions are refused. Instances stay registered. It is idempotent.
 func (s *Server) Close(ctx context.Context) error {
 	s.unsubscribe()
 	s.mu.Lock()
@@ -232,8 +234,39 @@ func (s *Server) drop(ss *session) {
 	}
 	closed := s.closed
 	s.mu.Unlock()
+	keys := ss.owned.keys()
+	s.unclaim(ss, keys)
 	if last && !closed {
-		s.leases.Lost(ss.owned.keys())
+		s.leases.Lost(keys)
+	}
+}
+
+// claim makes a session the holder of an instance before it is written, so that of two processes which register one id at
+// the same moment one is told. It gives the process that holds it already, "" if the claim succeeded. A holder whose
+// instance an operator deleted holds nothing any more.
+func (s *Server) claim(ss *session, key catalog.InstanceKey) (other string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	holder := s.claims[key]
+	if holder != nil && holder != ss && !holder.dropped {
+		process := holder.hello.GetProcess()
+		if process != ss.hello.GetProcess() && !s.cat.Deleted(key, process) {
+			return process
+		}
+		holder.owned.remove([]catalog.InstanceKey{key})
+	}
+	s.claims[key] = ss
+	return ""
+}
+
+// unclaim ends the claims of a session.
+func (s *Server) unclaim(ss *session, keys []catalog.InstanceKey) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, key := range keys {
+		if s.claims[key] == ss {
+			delete(s.claims, key)
+		}
 	}
 }
 

@@ -195,6 +195,7 @@ func (ss *session) flush() error {
 			if err := ss.stream.Send(piece); err != nil {
 				return err
 			}
+			ss.outbox.progress()
 		}
 		ss.outbox.sent()
 	}
