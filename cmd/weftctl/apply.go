@@ -94,10 +94,16 @@ func sourceName(file string) string {
 
 // readFile reads a file or the standard input. That it cannot is an error of usage.
 func readFile(cmd *cobra.Command, file string) ([]byte, error) {
+	in := cmd.InOrStdin()
 	if file != "-" {
-		return os.ReadFile(file)
+		f, err := os.Open(file)
+		if err != nil {
+			return nil, err
+		}
+		defer f.Close()
+		in = f
 	}
-	return io.ReadAll(io.LimitReader(cmd.InOrStdin(), rule.MaxInput+1))
+	return io.ReadAll(io.LimitReader(in, rule.MaxInput+1)) // the server refuses what is larger
 }
 
 // write changes rules and prints what became of each.
@@ -137,6 +143,9 @@ func (o *options) deleteAll(cmd *cobra.Command, c *client, data []byte) error {
 	documents, err := rule.Parse(data)
 	if err != nil {
 		return refused("%w", err)
+	}
+	if len(documents) == 0 {
+		return refused("there is no document in it")
 	}
 	var errs []error
 	for _, r := range documents {

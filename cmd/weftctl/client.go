@@ -49,6 +49,9 @@ func (c *client) call(ctx context.Context, method, path string, query url.Values
 		r.Header.Set("Content-Type", "application/yaml") // JSON too: the server tells them apart
 	}
 	answer, err := c.http.Do(r)
+	if ctx.Err() != nil {
+		return noContact("interrupted; whether the server did it is not known: %w", ctx.Err())
+	}
 	if err != nil {
 		return noContact("no registry server answers at %s: %w; start one with registry-server, or say where it is with --server or WEFT_HTTP", c.base, unwrapURL(err))
 	}

@@ -14,7 +14,7 @@ const MaxSize = 64 << 10
 // ReadPrivate reads a file that holds a secret. It refuses one that is not a regular file, belongs to another
 // user, is readable or writable by the group or by others, or is larger than [MaxSize].
 func ReadPrivate(path string) ([]byte, error) {
-	f, err := os.Open(path)
+	f, err := os.OpenFile(path, os.O_RDONLY|nonBlock, 0) // a pipe would wait for its writer
 	if err != nil {
 		return nil, err
 	}

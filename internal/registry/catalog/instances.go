@@ -18,6 +18,9 @@ import (
 // ErrNotFound says that there is no such instance or rule.
 var ErrNotFound = errors.New("not found")
 
+// ErrDeleted says that an operator removed the instance of a process.
+var ErrDeleted = errors.New("an operator removed it")
+
 // InstanceKey names an instance. Ids are unique within a service.
 type InstanceKey struct {
 	Service discovery.Name
@@ -44,6 +47,7 @@ type record struct {
 	in    discovery.Instance
 	ttl   uint32 // ms
 	keep  bool   // keep ttl and health of the instance that is replaced
+	owned bool   // its process asks: what an operator deleted stays deleted
 	value []byte
 }
 
@@ -51,24 +55,35 @@ type record struct {
 // is the same already writes nothing. An instance that is replaced keeps its ttl and its health. The error
 // wraps [discovery.ErrInvalid] for an instance that cannot be taken. The revision is that after the write.
 func (c *Catalog) PutInstances(ctx context.Context, ins []discovery.Instance) (discovery.Revision, error) {
-	return c.put(ctx, ins, 0, true)
+	return c.put(ctx, ins, record{keep: true})
 }
 
 // PutLeased is [Catalog.PutInstances] for instances that live only as long as they are renewed: the ttl is
 // stored with them, so that their leases begin anew after a restart. With ttl 0 they stay until deleted. A
 // registration is a sign of life, so the health is up again.
 func (c *Catalog) PutLeased(ctx context.Context, ins []discovery.Instance, ttl time.Duration) (discovery.Revision, error) {
+	return c.lease(ctx, ins, ttl, false)
+}
+
+// PutOwned is [Catalog.PutLeased] for a process that registers its own instances. The error wraps [ErrDeleted], and none
+// is written, if an operator removed one of them: see [Catalog.Deleted].
+func (c *Catalog) PutOwned(ctx context.Context, ins []discovery.Instance, ttl time.Duration) (discovery.Revision, error) {
+	return c.lease(ctx, ins, ttl, true)
+}
+
+func (c *Catalog) lease(ctx context.Context, ins []discovery.Instance, ttl time.Duration, owned bool) (discovery.Revision, error) {
 	ms := ttl.Milliseconds()
 	if ms < 0 || ms > math.MaxUint32 || ttl > 0 && ms == 0 {
 		return discovery.Revision{}, discovery.Invalid("ttl", ttl.String(), "want 1ms to 1193h, or 0 for none")
 	}
-	return c.put(ctx, ins, uint32(ms), false)
+	return c.put(ctx, ins, record{ttl: uint32(ms), owned: owned})
 }
 
-func (c *Catalog) put(ctx context.Context, ins []discovery.Instance, ttl uint32, keep bool) (discovery.Revision, error) {
+// put writes the instances in the manner of like.
+func (c *Catalog) put(ctx context.Context, ins []discovery.Instance, like record) (discovery.Revision, error) {
 	records := make([]record, len(ins))
 	for i, in := range ins {
-		r, err := newRecord(in, ttl, keep)
+		r, err := newRecord(in, like)
 		if err != nil {
 			return discovery.Revision{}, err
 		}
@@ -90,20 +105,20 @@ func (c *Catalog) outcome(number uint64, err error) (discovery.Revision, error) 
 	return c.at(number), nil
 }
 
-func newRecord(in discovery.Instance, ttl uint32, keep bool) (record, error) {
+func newRecord(in discovery.Instance, like record) (record, error) {
 	in, err := Normalize(in)
 	if err != nil {
 		return record{}, err
 	}
 	in.Labels = maps.Clone(in.Labels)
-	value, err := encodeInstance(in, ttl)
+	value, err := encodeInstance(in, like.ttl)
 	if err != nil {
 		return record{}, fmt.Errorf("instance %q: %w: %w", in.ID, discovery.ErrInvalid, err)
 	}
 	if len(value) > MaxInstance {
 		return record{}, discovery.Invalid("id", in.ID, strconv.Itoa(len(value))+" bytes in all, want at most 8192")
 	}
-	return record{in, ttl, keep, value}, nil
+	return record{in, like.ttl, like.keep, like.owned, value}, nil
 }
 
 // putInstances checks everything before it changes anything.
@@ -113,6 +128,9 @@ func (d *draft) putInstances(b *store.Batch, records []record) (uint64, error) {
 	for _, r := range records {
 		key := KeyOf(r.in)
 		old := d.service(key.Service).instance(key.ID)
+		if r.owned && d.service(key.Service).deleted(key.ID, r.in.Process) {
+			return 0, fmt.Errorf("instance%s: %w", nameKeys([]InstanceKey{key}), ErrDeleted)
+		}
 		if _, twice := changes[key]; old == nil && !twice {
 			added[key.Service]++
 		}

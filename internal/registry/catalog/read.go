@@ -125,11 +125,16 @@ func (c *Catalog) Has(key InstanceKey) bool {
 // is remembered in memory, as long as the service's last 512 removals at least.
 func (c *Catalog) Deleted(key InstanceKey, process string) bool {
 	s, _ := c.lookup(key.Service)
-	if s.instance(key.ID) != nil {
+	return s.deleted(key.ID, process)
+}
+
+// deleted says what [Catalog.Deleted] does. s may be nil.
+func (s *service) deleted(id, process string) bool {
+	if s == nil || s.instance(id) != nil {
 		return false
 	}
 	for _, t := range slices.Backward(s.gone) {
-		if t.ID == key.ID {
+		if t.ID == id {
 			return t.Reason == discovery.Deleted && t.process == process
 		}
 	}

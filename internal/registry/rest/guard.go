@@ -6,6 +6,7 @@ import (
 	"io"
 	"maps"
 	"net/http"
+	"net/url"
 	"slices"
 	"strings"
 
@@ -69,16 +70,33 @@ func bounded(next http.Handler) http.Handler {
 	})
 }
 
-// knownQuery refuses query parameters that are unknown or given twice: a misspelt dryRun would write.
+// knownQuery refuses query parameters that are unknown, unreadable or given twice, and guards that would not be
+// heeded: a misspelt dryRun would write.
 func knownQuery(ctx huma.Context, next func(huma.Context)) {
-	var known []string
+	var known, headers []string
 	for _, p := range ctx.Operation().Parameters {
-		if p.In == "query" {
+		switch p.In {
+		case "query":
 			known = append(known, p.Name)
+		case "header":
+			headers = append(headers, p.Name)
 		}
 	}
 	u := ctx.URL()
 	var fields []*huma.ErrorDetail
+	if _, err := url.ParseQuery(u.RawQuery); err != nil { // Query below leaves out what it cannot read
+		fields = append(fields, wrong("query", err.Error(), u.RawQuery))
+	}
+	for pair := range strings.SplitSeq(u.RawQuery, "&") {
+		if pair == "dryRun=" {
+			fields = append(fields, wrong("query.dryRun", "is empty; must be true or false", ""))
+		}
+	}
+	for _, name := range []string{"If-Match", "If-None-Match"} {
+		if value := ctx.Header(name); value != "" && ctx.Method() != http.MethodGet && !slices.Contains(headers, name) {
+			fields = append(fields, wrong("header."+name, "guards PUT and DELETE of one rule only", value))
+		}
+	}
 	for _, name := range slices.Sorted(maps.Keys(u.Query())) {
 		switch values := u.Query()[name]; {
 		case !slices.Contains(known, name):

@@ -216,3 +216,22 @@ func TestBodyAtTheBound(t *testing.T) {
 	must(t, api, 413, "PUT", product+"/p1", padded(maxBody+1))
 	must(t, api, 413, "POST", "/v1/rules", padded(maxBody+maxDrain+1000), asYAML)
 }
+
+// What guards a write and is not understood is refused: it must not write.
+func TestGuardsAreNotIgnored(t *testing.T) {
+	api := newAPI(t)
+	for _, c := range []struct {
+		method, path, body string
+		headers            []string
+	}{
+		{"POST", "/v1/rules?DryRun=true;", canary, []string{"Content-Type: application/yaml"}},
+		{"POST", "/v1/rules?dryRun=", canary, []string{"Content-Type: application/yaml"}},
+		{"POST", "/v1/rules", canary, []string{"Content-Type: application/yaml", `If-Match: "1-1"`}},
+		{"DELETE", "/v1/services/product/instances/p1", "", []string{`If-Match: "1-1"`}},
+	} {
+		must(t, api, 400, c.method, c.path, c.body, c.headers...)
+	}
+	if a := must(t, api, 200, "GET", "/v1/rules", ""); strings.Contains(a.body, "canary") {
+		t.Errorf("a refused write wrote: %s", a.body)
+	}
+}

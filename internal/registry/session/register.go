@@ -99,7 +99,10 @@ func (ss *session) register(m *weftv1.Register) (refusals []*weftv1.Refusal) {
 	for _, in := range taken {
 		ss.srv.leases.Track(in, lease.SessionTTL) // before the write: see Track
 	}
-	_, err := ss.srv.cat.PutLeased(ss.stream.Context(), taken, lease.SessionTTL)
+	_, err := ss.srv.cat.PutOwned(ss.stream.Context(), taken, lease.SessionTTL)
+	if errors.Is(err, catalog.ErrDeleted) { // since admit looked: it refuses that one now
+		return ss.register(m)
+	}
 	if err != nil {
 		for _, in := range taken {
 			refusals = append(refusals, refusal(in.ID, codeOf(err), err))
@@ -114,7 +117,7 @@ func (ss *session) register(m *weftv1.Register) (refusals []*weftv1.Refusal) {
 // renew keeps the instances of the session alive. A process that was silent for so long that its instances expired, while
 // its connection held, is told to connect again: then it registers them anew. What an operator deleted stays deleted.
 func (ss *session) renew() error {
-	keys := ss.owned.keys()
+	keys := ss.mine(ss.owned.keys())
 	ss.srv.leases.RenewAll(keys)
 	for _, key := range keys {
 		switch {
@@ -126,6 +129,14 @@ func (ss *session) renew() error {
 		}
 	}
 	return nil
+}
+
+// mine leaves out what somebody else has put in the place of an instance.
+func (ss *session) mine(keys []catalog.InstanceKey) []catalog.InstanceKey {
+	return slices.DeleteFunc(keys, func(key catalog.InstanceKey) bool {
+		in, ok := ss.srv.cat.Written(key.Service, key.ID)
+		return ok && in.Process != ss.hello.GetProcess()
+	})
 }
 
 // give ends the session's hold of instances.
@@ -206,7 +217,7 @@ func (ss *session) deregister(m *weftv1.Deregister) (refusals []*weftv1.Refusal)
 // reconnect, in an earlier one under its own service.
 func (ss *session) find(id string) []catalog.InstanceKey {
 	if keys := ss.owned.find(id); len(keys) > 0 {
-		return keys
+		return ss.mine(keys)
 	}
 	own := discovery.Name{Service: ss.hello.GetService(), Namespace: ss.hello.GetNamespace()}
 	if in, ok := ss.srv.cat.Written(own, id); ok && in.Process == ss.hello.GetProcess() {

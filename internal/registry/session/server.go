@@ -237,7 +237,7 @@ func (s *Server) drop(ss *session) {
 	keys := ss.owned.keys()
 	s.unclaim(ss, keys)
 	if last && !closed {
-		s.leases.Lost(keys)
+		s.leases.Lost(ss.mine(keys))
 	}
 }
 
