@@ -537,7 +537,7 @@ func TestChurn(t *testing.T) {
 		var workers sync.WaitGroup
 		for i := range 4 {
 			workers.Go(func() {
-				for range 20 {
+				for range churn {
 					cc := w.dial(grpc.WithIdleTimeout(3 * time.Millisecond))
 					for range 5 {
 						if _, err := call(t.Context(), cc); err != nil {
@@ -551,13 +551,13 @@ func TestChurn(t *testing.T) {
 			})
 		}
 		workers.Go(func() {
-			for i := range 200 {
+			for i := range 10 * churn {
 				w.publish(names[i%4:]...)
 				time.Sleep(time.Millisecond)
 			}
 		})
 		workers.Wait()
-		if made.Load() != 400 {
+		if made.Load() != 4*churn*5 {
 			t.Errorf("%d calls were made", made.Load())
 		}
 		w.checkPending()
