@@ -57,7 +57,7 @@ func TestEngineParallel(t *testing.T) {
 		if r := ratio(t, most, func(int) measure.Work { return c.Work }); r > most {
 			t.Errorf("%s: a call costs %.2f times as much in parallel, want at most %d times", c.Name, r, most)
 		}
-		if r := ratio(t, most, func(goroutines int) measure.Work { return repeated(c.Work, min(goroutines, 3)) }); r <= most {
+		if r := ratio(t, most, func(goroutines int) measure.Work { return repeated(c.Work, min(goroutines, 6)) }); r <= most {
 			t.Errorf("%s: repeated calls cost %.2f times as much: the measurement does not see it", c.Name, r)
 		}
 	}
