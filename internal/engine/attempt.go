@@ -87,32 +87,21 @@ func (a *Attempt) Endpoint() *balancer.Endpoint { return a.endpoint }
 // Call is the call the attempt belongs to.
 func (a *Attempt) Call() *Call { return a.call }
 
-// Context is the context to send in. [FromContext] finds the attempt in it.
+// Context is the context to send in.
 func (a *Attempt) Context() context.Context { return (*attemptContext)(a) }
 
 // attemptContext lets one allocation be call, attempt and context.
 type attemptContext Attempt
-
-type attemptKey struct{}
 
 func (c *attemptContext) Deadline() (time.Time, bool) { return c.parent.Deadline() }
 func (c *attemptContext) Done() <-chan struct{}       { return c.parent.Done() }
 func (c *attemptContext) Err() error                  { return c.parent.Err() }
 
 func (c *attemptContext) Value(key any) any {
-	switch key {
-	case attemptKey{}:
-		return (*Attempt)(c)
-	case valuesKey{}: // a call made on the way (a token, say) is not the one that the options were meant for
+	if key == (valuesKey{}) { // a call made on the way (a token, say) is not the one that the options were meant for
 		return &Values{Criticality: c.call.values.Criticality, Retried: c.call.values.Retried}
 	}
 	return c.parent.Value(key)
-}
-
-// FromContext returns the attempt that ctx was made for, nil if there is none.
-func FromContext(ctx context.Context) *Attempt {
-	a, _ := ctx.Value(attemptKey{}).(*Attempt)
-	return a
 }
 
 // try lets a panic of the application's code (an interceptor, GetBody) pass, but gives the endpoint back.
