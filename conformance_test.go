@@ -270,10 +270,12 @@ type fleet struct {
 	count map[string]int // by server
 	bytes []int          // size of each request
 	down  int            // servers that were down in the current call
+	ended chan struct{}  // closed with the test
 }
 
 func newFleet(t *testing.T, servers int) *fleet {
-	f := &fleet{count: map[string]int{}}
+	f := &fleet{count: map[string]int{}, ended: make(chan struct{})}
+	t.Cleanup(func() { close(f.ended) })
 	for i := range servers {
 		s := &server{fleet: f, name: fmt.Sprintf("s%d", i+1)}
 		web := httptest.NewServer(s)
@@ -369,8 +371,8 @@ func (s *server) UnaryCall(ctx context.Context, in *pb.SimpleRequest) (*pb.Simpl
 	case "down":
 		return nil, status.Error(codes.Unavailable, "down")
 	case "hang":
-		<-ctx.Done()
-		return nil, ctx.Err()
+		// Not until ctx ends: the deadline came with the call, and its answer could be there before the caller's own.
+		<-s.fleet.ended
 	}
 	return &pb.SimpleResponse{Payload: in.GetPayload()}, nil
 }

@@ -84,8 +84,8 @@ func (w *world) compile(ctx context.Context, name, path string) error {
 	cmd := exec.CommandContext(ctx, "go", "build", "-o", w.bin(name), path)
 	cmd.Stderr = os.Stderr
 	cmd.Env = append(os.Environ(), "GOTMPDIR="+w.dir) // interrupted, the go command may leave files there
-	// Interrupted, it ends its own processes too; killed, it could not.
-	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
+	cmd.SysProcAttr = ownGroup()
+	cmd.Cancel = func() error { return interruptGroup(cmd.Process) }
 	cmd.WaitDelay = 10 * time.Second
 	err := cmd.Start()
 	switch {

@@ -89,20 +89,21 @@ func (c *Catalog) put(ctx context.Context, ins []discovery.Instance, like record
 		}
 		records[i] = r
 	}
-	var at uint64
-	err := c.do(ctx, func(d *draft, b *store.Batch) (err error) {
-		at, err = d.putInstances(b, records)
-		return err
-	})
-	return c.outcome(at, err)
+	return c.write(ctx, func(d *draft, b *store.Batch) (uint64, error) { return d.putInstances(b, records) })
 }
 
-// outcome gives the revision of a write that went well.
-func (c *Catalog) outcome(number uint64, err error) (discovery.Revision, error) {
+// write gives the revision of a write that went well. That of one which nobody waited for is not looked at: it may
+// still be under way.
+func (c *Catalog) write(ctx context.Context, op func(*draft, *store.Batch) (uint64, error)) (discovery.Revision, error) {
+	var at uint64
+	err := c.do(ctx, func(d *draft, b *store.Batch) (err error) {
+		at, err = op(d, b)
+		return err
+	})
 	if err != nil {
 		return discovery.Revision{}, err
 	}
-	return c.at(number), nil
+	return c.at(at), nil
 }
 
 func newRecord(in discovery.Instance, like record) (record, error) {
@@ -203,12 +204,7 @@ func (in *instance) with(health discovery.State, revision uint64) *instance {
 // if none is there the error is [ErrNotFound]. With the reason [discovery.Expired] only instances that are
 // unhealthy at that moment go: one that came back in the meantime stays.
 func (c *Catalog) DeleteInstances(ctx context.Context, keys []InstanceKey, reason discovery.Reason) (discovery.Revision, error) {
-	var at uint64
-	err := c.do(ctx, func(d *draft, b *store.Batch) (err error) {
-		at, err = d.deleteInstances(b, keys, reason)
-		return err
-	})
-	return c.outcome(at, err)
+	return c.write(ctx, func(d *draft, b *store.Batch) (uint64, error) { return d.deleteInstances(b, keys, reason) })
 }
 
 func (d *draft) deleteInstances(b *store.Batch, keys []InstanceKey, reason discovery.Reason) (uint64, error) {
