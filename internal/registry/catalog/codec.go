@@ -141,9 +141,9 @@ func bare(r rule.Rule) ([]byte, error) {
 // load reads the store. Nobody else uses the catalog yet.
 func (c *Catalog) load() error {
 	d := newDraft(c)
-	err := c.st.Range("", func(key string, value []byte) error {
-		if err := d.load(key, value); err != nil {
-			return fmt.Errorf("the stored value of %q cannot be read: %w (%w)", key, store.ErrCorrupt, err)
+	err := c.st.Range("", func(e store.Entry) error {
+		if err := d.load(e.Key, e.Value); err != nil {
+			return fmt.Errorf("the stored value of %q cannot be read: %w (%w)", e.Key, store.ErrCorrupt, err)
 		}
 		return nil
 	})

@@ -2,6 +2,7 @@ package store
 
 import (
 	"cmp"
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -160,13 +161,20 @@ func (s *Bolt) create(tx *bbolt.Tx) error {
 // Epoch implements [Store].
 func (s *Bolt) Epoch() uint64 { return s.epoch }
 
+// Revision implements [Store].
+func (s *Bolt) Revision() uint64 { return 0 }
+
+// Watch implements [Store].
+func (s *Bolt) Watch(context.Context, uint64, func([]Write) error) error { return ErrCompacted }
+
 // Range implements [Store].
-func (s *Bolt) Range(prefix string, fn func(key string, value []byte) error) (err error) {
+func (s *Bolt) Range(prefix string, fn func(Entry) error) (err error) {
 	defer s.recoverFault(&err)()
 	err = s.db.View(func(tx *bbolt.Tx) error {
 		c := tx.Bucket(dataBucket).Cursor()
 		for k, v := c.Seek([]byte(prefix)); k != nil && strings.HasPrefix(string(k), prefix); k, v = c.Next() {
-			if err := fn(string(k), v); err != nil {
+			e := Entry{Key: string(k), Value: v[8:], Revision: binary.BigEndian.Uint64(v)}
+			if err := fn(e); err != nil {
 				return err
 			}
 		}
@@ -209,7 +217,7 @@ func apply(b *bbolt.Bucket, writes []Write) error {
 		if w.Value == nil {
 			err = b.Delete([]byte(w.Key))
 		} else {
-			err = b.Put([]byte(w.Key), w.Value)
+			err = b.Put([]byte(w.Key), append(binary.BigEndian.AppendUint64(nil, w.Revision), w.Value...))
 		}
 		if err != nil {
 			return fmt.Errorf("key %q: %w", w.Key, err)

@@ -106,7 +106,7 @@ func filled(tb testing.TB) (dir string, content []byte) {
 		for i := range 1500 {
 			writes = append(writes, put(fmt.Sprintf("i/default/service-%d/%06d", i%7, i*(round+1)), strings.Repeat("v", i%90)))
 		}
-		writes = append(writes, Write{fmt.Sprintf("big-%d", round), make([]byte, 20_000)}) // overflow pages
+		writes = append(writes, Write{Key: fmt.Sprintf("big-%d", round), Value: make([]byte, 20_000)}) // overflow pages
 		if err := st.Commit(writes); err != nil {
 			tb.Fatal(err)
 		}
@@ -132,7 +132,7 @@ func tryOpen(tb testing.TB, content []byte) error {
 	if err != nil {
 		return err
 	}
-	return errors.Join(st.Range("", func(string, []byte) error { return nil }), st.Close())
+	return errors.Join(st.Range("", func(Entry) error { return nil }), st.Close())
 }
 
 // TestDamage breaks pages one after the other.
@@ -280,7 +280,7 @@ func TestFault(t *testing.T) {
 	if err := os.Truncate(filepath.Join(dir, fileName), int64(len(whole)/4)); err != nil {
 		t.Fatal(err)
 	}
-	err := st.Range("", func(string, []byte) error { return nil })
+	err := st.Range("", func(Entry) error { return nil })
 	wantError(t, err, ErrCorrupt, "is damaged")
 	wantError(t, st.Commit([]Write{put("a", "1")}), ErrBroken, "restarted")
 }

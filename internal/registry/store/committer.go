@@ -12,19 +12,23 @@ const maxGroup = 5000
 
 // Batch collects the writes of one operation.
 type Batch struct {
-	writes []Write
+	writes   []Write
+	revision uint64
 }
+
+// At gives the writes that follow a revision.
+func (b *Batch) At(revision uint64) { b.revision = revision }
 
 // Put sets a key. The value must not be changed afterwards.
 func (b *Batch) Put(key string, value []byte) {
 	if value == nil {
 		value = []byte{}
 	}
-	b.writes = append(b.writes, Write{key, value})
+	b.writes = append(b.writes, Write{key, value, b.revision})
 }
 
 // Delete removes a key. A key that is not there is no error.
-func (b *Batch) Delete(key string) { b.writes = append(b.writes, Write{key, nil}) }
+func (b *Batch) Delete(key string) { b.writes = append(b.writes, Write{key, nil, b.revision}) }
 
 // Group is told when a committer begins and ends a transaction, so that its owner can prepare changes in
 // memory while the operations run and publish them once they are on disk.

@@ -80,7 +80,8 @@ func commit(t *testing.T, st Store, writes ...Write) {
 // content gives what is stored under a prefix, in order.
 func content(t *testing.T, st Store, prefix string) (out []string) {
 	t.Helper()
-	err := st.Range(prefix, func(key string, value []byte) error {
+	err := st.Range(prefix, func(e Entry) error {
+		key, value := e.Key, e.Value
 		out = append(out, key+"="+string(value))
 		return nil
 	})
@@ -90,7 +91,7 @@ func content(t *testing.T, st Store, prefix string) (out []string) {
 	return out
 }
 
-func put(key, value string) Write { return Write{key, []byte(value)} }
+func put(key, value string) Write { return Write{Key: key, Value: []byte(value)} }
 
 func wantContent(t *testing.T, st Store, prefix string, want ...string) {
 	t.Helper()
@@ -118,7 +119,7 @@ func testOrder(t *testing.T, st Store, _ func() Store) {
 	wantContent(t, st, "b/", "b/10=x", "b/2=x")
 	stop := errors.New("stop")
 	n := 0
-	err := st.Range("", func(string, []byte) error { n++; return stop })
+	err := st.Range("", func(Entry) error { n++; return stop })
 	if err != stop || n != 1 {
 		t.Errorf("Range gave %v after %d calls, want the callback's error after 1", err, n)
 	}
@@ -140,10 +141,10 @@ func testAllOrNothing(t *testing.T, st Store, _ func() Store) {
 }
 
 func testBounds(t *testing.T, st Store, _ func() Store) {
-	commit(t, st, Write{strings.Repeat("k", maxKey), bytes.Repeat([]byte("v"), maxValue)})
+	commit(t, st, Write{Key: strings.Repeat("k", maxKey), Value: bytes.Repeat([]byte("v"), maxValue)})
 	for name, w := range map[string]Write{
 		"key":   put(strings.Repeat("k", maxKey+1), "v"),
-		"value": {"k", make([]byte, maxValue+1)},
+		"value": {Key: "k", Value: make([]byte, maxValue+1)},
 	} {
 		if err := st.Commit([]Write{w}); err == nil {
 			t.Errorf("%s beyond its bound was taken", name)
@@ -249,7 +250,7 @@ func testAfterClose(t *testing.T, st Store, _ func() Store) {
 	if err := st.Commit([]Write{put("k", "v")}); !errors.Is(err, ErrClosed) {
 		t.Errorf("Commit = %v, want ErrClosed", err)
 	}
-	if err := st.Range("", func(string, []byte) error { return nil }); !errors.Is(err, ErrClosed) {
+	if err := st.Range("", func(Entry) error { return nil }); !errors.Is(err, ErrClosed) {
 		t.Errorf("Range = %v, want ErrClosed", err)
 	}
 }

@@ -30,7 +30,8 @@ func Example() {
 		return nil
 	})
 	fmt.Println("on disk:", err == nil)
-	_ = st.Range("fruit/", func(key string, value []byte) error {
+	_ = st.Range("fruit/", func(e store.Entry) error {
+		key, value := e.Key, e.Value
 		fmt.Printf("%s is %s\n", key, value)
 		return nil
 	})

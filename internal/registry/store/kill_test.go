@@ -108,7 +108,8 @@ func lost(t *testing.T, dir string, acked []string) (n int) {
 	}
 	defer st.Close()
 	there := make(map[string]bool)
-	err = st.Range("", func(key string, value []byte) error {
+	err = st.Range("", func(e Entry) error {
+		key, value := e.Key, e.Value
 		if key != string(value) {
 			return fmt.Errorf("key %q has the value %q", key, value)
 		}

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"context"
 	"maps"
 	"math/rand/v2"
 	"slices"
@@ -14,13 +15,13 @@ type Memory struct {
 	epoch uint64
 
 	mu     sync.Mutex
-	data   map[string][]byte
+	data   map[string]Write
 	closed bool
 }
 
 // NewMemory makes an empty store in memory.
 func NewMemory() *Memory {
-	return &Memory{epoch: newEpoch(), data: make(map[string][]byte)}
+	return &Memory{epoch: newEpoch(), data: make(map[string]Write)}
 }
 
 func newEpoch() uint64 { return rand.Uint64() | 1 } // never 0
@@ -28,8 +29,14 @@ func newEpoch() uint64 { return rand.Uint64() | 1 } // never 0
 // Epoch implements [Store].
 func (m *Memory) Epoch() uint64 { return m.epoch }
 
+// Revision implements [Store].
+func (m *Memory) Revision() uint64 { return 0 }
+
+// Watch implements [Store].
+func (m *Memory) Watch(context.Context, uint64, func([]Write) error) error { return ErrCompacted }
+
 // Range implements [Store].
-func (m *Memory) Range(prefix string, fn func(key string, value []byte) error) error {
+func (m *Memory) Range(prefix string, fn func(Entry) error) error {
 	m.mu.Lock()
 	data, closed := maps.Clone(m.data), m.closed
 	m.mu.Unlock()
@@ -40,7 +47,7 @@ func (m *Memory) Range(prefix string, fn func(key string, value []byte) error) e
 		if !strings.HasPrefix(key, prefix) {
 			continue
 		}
-		if err := fn(key, data[key]); err != nil {
+		if err := fn(Entry{Key: key, Value: data[key].Value, Revision: data[key].Revision}); err != nil {
 			return err
 		}
 	}
@@ -61,7 +68,8 @@ func (m *Memory) Commit(writes []Write) error {
 		if w.Value == nil {
 			delete(m.data, w.Key)
 		} else {
-			m.data[w.Key] = slices.Clone(w.Value)
+			w.Value = slices.Clone(w.Value)
+			m.data[w.Key] = w
 		}
 	}
 	return nil
