@@ -53,18 +53,17 @@ func Restore(dir string, r io.Reader) (Info, error) {
 
 // lock keeps servers away from the file that is about to be replaced, which may be damaged or missing.
 func lock(path string) (unlock func() error, err error) {
-	nothing := func() error { return nil }
-	if info, err := os.Stat(path); err != nil || info.Size() == 0 {
-		return nothing, nil
+	unlock = func() error { return nil }
+	if info, err := os.Stat(path); err == nil && info.Size() > 0 {
+		db, err := bbolt.Open(path, 0o600, &bbolt.Options{ReadOnly: true, Timeout: lockWait})
+		if errors.Is(err, berrors.ErrTimeout) {
+			return nil, fmt.Errorf("%s %w", path, ErrInUse)
+		}
+		if err == nil { // else nobody can open it
+			unlock = db.Close
+		}
 	}
-	db, err := bbolt.Open(path, 0o600, &bbolt.Options{ReadOnly: true, Timeout: lockWait})
-	switch {
-	case errors.Is(err, berrors.ErrTimeout):
-		return nil, fmt.Errorf("%s %w", path, ErrInUse)
-	case err != nil:
-		return nothing, nil // too damaged to be opened by anybody
-	}
-	return db.Close, nil
+	return unlock, nil
 }
 
 // build makes a store of a backup in a new file.
