@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -20,6 +21,9 @@ func TestMain(m *testing.M) {
 	}
 	goleak.VerifyTestMain(m)
 }
+
+// full reports whether proofs run in full size.
+func full() bool { return os.Getenv("WEFT_PROVE") == "full" }
 
 // kinds of store: each opens an empty one and can open it again.
 var kinds = map[string]func(t *testing.T) (st Store, reopen func() Store){
