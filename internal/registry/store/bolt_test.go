@@ -240,12 +240,22 @@ func pagesInUse(t *testing.T, content []byte) map[uint64]bool {
 	return first
 }
 
+// failCommit takes a transaction back and fails.
+func failCommit(cause error) func(*bbolt.Tx) error {
+	return func(tx *bbolt.Tx) error {
+		if err := tx.Rollback(); err != nil {
+			return err
+		}
+		return cause
+	}
+}
+
 func TestLatch(t *testing.T) {
 	dir := t.TempDir()
 	st := mustOpen(t, dir)
 	commit(t, st, put("before", "1"))
 	real := st.commit
-	st.commit = func(tx *bbolt.Tx) error { return errors.Join(syscall.EIO, tx.Rollback()) }
+	st.commit = failCommit(syscall.EIO)
 	wantError(t, st.Commit([]Write{put("failed", "1")}), ErrBroken, "until the server is restarted")
 	st.commit = real // the disk works again, but what it lost is not known
 	wantError(t, st.Commit([]Write{put("after", "1")}), ErrBroken, "until the server is restarted")
@@ -263,17 +273,14 @@ func TestLatch(t *testing.T) {
 func TestFullIsNotLatched(t *testing.T) {
 	for name, cause := range map[string]error{
 		"write": &os.PathError{Op: "write", Path: "registry.db", Err: syscall.ENOSPC},
+		"quota": &os.PathError{Op: "write", Path: "registry.db", Err: syscall.EDQUOT},
+		"limit": fmt.Errorf("file resize error: %s", &os.PathError{Op: "truncate", Path: "registry.db", Err: syscall.EFBIG}),
 		"grow":  fmt.Errorf("file resize error: %s", &os.PathError{Op: "truncate", Path: "registry.db", Err: syscall.ENOSPC}),
 	} {
 		t.Run(name, func(t *testing.T) {
 			st := mustOpen(t, t.TempDir())
 			real := st.commit
-			st.commit = func(tx *bbolt.Tx) error {
-				if err := tx.Rollback(); err != nil {
-					t.Fatal(err)
-				}
-				return cause
-			}
+			st.commit = failCommit(cause)
 			wantError(t, st.Commit([]Write{put("full", "1")}), ErrFull, "free some space")
 			st.commit = real
 			commit(t, st, put("freed", "1"))
@@ -282,12 +289,7 @@ func TestFullIsNotLatched(t *testing.T) {
 	}
 	t.Run("a sync that finds no space is latched", func(t *testing.T) {
 		st := mustOpen(t, t.TempDir())
-		st.commit = func(tx *bbolt.Tx) error {
-			if err := tx.Rollback(); err != nil {
-				t.Fatal(err)
-			}
-			return syscall.ENOSPC
-		}
+		st.commit = failCommit(syscall.ENOSPC)
 		wantError(t, st.Commit([]Write{put("a", "1")}), ErrBroken, "restarted")
 	})
 }
