@@ -367,7 +367,7 @@ func apply(tx *bbolt.Tx, next *state, writes []Write) error {
 // as there will be no other between them.
 func applyFamily(tx *bbolt.Tx, next *state, name string, writes []Write) error {
 	if _, there := next.families[name]; !there && len(next.families) >= maxFamilies {
-		return fmt.Errorf("key %q: a family more than %d", writes[0].Key, maxFamilies)
+		return errFamilies(writes[0].Key)
 	}
 	b, err := tx.CreateBucketIfNotExists([]byte(name))
 	if err != nil {

@@ -59,6 +59,8 @@ func TestConformance(t *testing.T) {
 		"like a map":      testLikeAMap,
 		"panic of fn":     testPanic,
 		"undo":            testUndo,
+		"backup":          testBackup,
+		"backup in use":   testBackupMeanwhile,
 		"watch":           testWatch,
 		"watch resumes":   testWatchResumes,
 		"watch compacts":  testWatchCompacts,
