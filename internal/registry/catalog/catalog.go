@@ -22,6 +22,7 @@ import (
 	"sync"
 
 	"github.com/weftmesh/weft/discovery"
+	"github.com/weftmesh/weft/internal/registry/audit"
 	"github.com/weftmesh/weft/internal/registry/store"
 	"github.com/weftmesh/weft/rule"
 )
@@ -32,6 +33,7 @@ type Catalog struct {
 	committer *store.Committer
 	log       *slog.Logger
 	epoch     uint64
+	audit     *audit.Log
 	notifier  *notifier
 
 	// writing is held while a group of writes is prepared, brought to disk and published, and by changes in
@@ -40,6 +42,7 @@ type Catalog struct {
 	draft   *draft // of the group under way
 	ceiling uint64 // on disk; revisions up to it may be in use
 	dead    []discovery.Name
+	history history
 
 	// mu guards what readers read. Everything that it leads to is immutable.
 	mu       sync.RWMutex
@@ -67,8 +70,13 @@ func Open(st store.Store, log *slog.Logger) (*Catalog, error) {
 		log:      log,
 		epoch:    st.Epoch(),
 		notifier: newNotifier(),
+		history:  newHistory(),
 		services: make(map[discovery.Name]*service),
 		rules:    make(map[rule.Key]*document),
+	}
+	var err error
+	if c.audit, err = audit.Open(st); err != nil {
+		return nil, err
 	}
 	if err := c.load(); err != nil {
 		return nil, err
@@ -114,7 +122,7 @@ func (c *Catalog) at(number uint64) discovery.Revision {
 }
 
 func (c *Catalog) saveCeiling(ceiling uint64) error {
-	err := c.st.Commit([]store.Write{{Key: ceilingKey, Value: binary.BigEndian.AppendUint64(nil, ceiling)}})
+	err := c.st.Commit([]store.Write{{Key: ceilingKey, Value: binary.BigEndian.AppendUint64(nil, ceiling), Revision: c.revision}})
 	if err == nil {
 		c.ceiling = ceiling
 	}
@@ -130,17 +138,13 @@ func (c *Catalog) raiseCeiling() {
 		return
 	}
 	err := c.committer.Do(context.Background(), func(b *store.Batch) error {
+		b.At(c.draft.revision)
 		c.draft.reserve(b)
 		return nil
 	})
 	if err != nil && !errors.Is(err, store.ErrClosed) {
 		c.log.Error("catalog: no new revisions can be set aside", "error", err)
 	}
-}
-
-// do runs a write on the committer's goroutine, against the draft of its group.
-func (c *Catalog) do(ctx context.Context, op func(*draft, *store.Batch) error) error {
-	return c.committer.Do(ctx, func(b *store.Batch) error { return op(c.draft, b) })
 }
 
 // group connects the catalog to its committer.
@@ -158,6 +162,7 @@ func (g group) End(err error) {
 	defer g.c.writing.Unlock()
 	if err == nil {
 		g.c.ceiling = g.c.draft.ceiling
+		g.c.history.publish(&g.c.draft.history)
 		g.c.publish(g.c.draft)
 	} else {
 		g.c.publish(&draft{c: g.c, revision: g.c.draft.revision})

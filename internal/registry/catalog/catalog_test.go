@@ -668,7 +668,7 @@ func TestStoredGarbage(t *testing.T) {
 		"instance":    {Key: "i/shop/product/p1", Value: []byte("x")},
 		"protobuf":    {Key: "i/shop/product/p1", Value: append(make([]byte, instanceHeader), 0xff)},
 		"rule":        {Key: "r/shop/Route/a", Value: []byte("{}")},
-		"unknown key": {Key: "what", Value: []byte("x")},
+		"version key": {Key: "h/shop/Route/a/12", Value: []byte("{}")},
 		"ceiling":     {Key: ceilingKey, Value: []byte("x")},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"google.golang.org/protobuf/proto"
@@ -21,6 +20,7 @@ const (
 	ceilingKey     = "ceiling"
 	instancePrefix = "i/"
 	rulePrefix     = "r/"
+	historyPrefix  = "h/"
 )
 
 func instanceKey(name discovery.Name, id string) string {
@@ -141,14 +141,18 @@ func bare(r rule.Rule) ([]byte, error) {
 // load reads the store. Nobody else uses the catalog yet.
 func (c *Catalog) load() error {
 	d := newDraft(c)
-	err := c.st.Range("", func(e store.Entry) error {
-		if err := d.load(e.Key, e.Value); err != nil {
-			return fmt.Errorf("the stored value of %q cannot be read: %w (%w)", e.Key, store.ErrCorrupt, err)
+	for prefix, room := range map[string]func(store.Entry) error{
+		ceilingKey: d.loadCeiling, instancePrefix: d.loadInstance, rulePrefix: d.loadRule, historyPrefix: c.history.load,
+	} {
+		err := c.st.Range(prefix, func(e store.Entry) error {
+			if err := room(e); err != nil {
+				return fmt.Errorf("the stored value of %q cannot be read: %w (%w)", e.Key, store.ErrCorrupt, err)
+			}
+			return nil
+		})
+		if err != nil {
+			return err
 		}
-		return nil
-	})
-	if err != nil {
-		return err
 	}
 	// What was deleted before the start, and what was only in memory, is not known: whoever knows an older
 	// revision gets a snapshot.
@@ -162,26 +166,35 @@ func (c *Catalog) load() error {
 	return nil
 }
 
-func (d *draft) load(key string, value []byte) error {
-	switch {
-	case key == ceilingKey && len(value) == 8:
-		d.ceiling = binary.BigEndian.Uint64(value)
-	case strings.HasPrefix(key, instancePrefix):
-		in, err := decodeInstance(value)
-		if err != nil {
-			return err
-		}
-		d.edit(nameOf(in.Instance)).put(in)
-	case strings.HasPrefix(key, rulePrefix):
-		doc, err := decodeRule(value)
-		if err != nil {
-			return err
-		}
-		d.rules[doc.key] = doc
-		d.edit(doc.service).putRule(doc)
-	default:
-		return fmt.Errorf("unknown key with a value of %d bytes", len(value))
+func (d *draft) loadCeiling(e store.Entry) error {
+	if e.Key != ceilingKey || len(e.Value) != 8 {
+		return fmt.Errorf("%d bytes, want 8", len(e.Value))
 	}
+	d.ceiling = binary.BigEndian.Uint64(e.Value)
+	return nil
+}
+
+func (d *draft) loadInstance(e store.Entry) error {
+	in, err := decodeInstance(e.Value)
+	if err != nil {
+		return err
+	}
+	d.edit(nameOf(in.Instance)).put(in)
+	return nil
+}
+
+func (d *draft) loadRule(e store.Entry) error {
+	doc, err := decodeRule(e.Value)
+	if err != nil {
+		return err
+	}
+	if at := d.c.at(doc.revision); doc.rule.Revision != at.String() { // it was restored from a backup: see Epoch
+		if doc, err = newDocument(doc.rule, at, doc.rule.UpdatedBy, doc.rule.UpdatedAt); err != nil {
+			return err
+		}
+	}
+	d.rules[doc.key] = doc
+	d.edit(doc.service).putRule(doc)
 	return nil
 }
 

@@ -92,20 +92,6 @@ func (c *Catalog) put(ctx context.Context, ins []discovery.Instance, like record
 	return c.write(ctx, func(d *draft, b *store.Batch) (uint64, error) { return d.putInstances(b, records) })
 }
 
-// write gives the revision of a write that went well. That of one which nobody waited for is not looked at: it may
-// still be under way.
-func (c *Catalog) write(ctx context.Context, op func(*draft, *store.Batch) (uint64, error)) (discovery.Revision, error) {
-	var at uint64
-	err := c.do(ctx, func(d *draft, b *store.Batch) (err error) {
-		at, err = op(d, b)
-		return err
-	})
-	if err != nil {
-		return discovery.Revision{}, err
-	}
-	return c.at(at), nil
-}
-
 func newRecord(in discovery.Instance, like record) (record, error) {
 	in, err := Normalize(in)
 	if err != nil {
@@ -268,6 +254,7 @@ func isHealth(s discovery.State) bool {
 // next takes the next revision for a write, and sets more of them aside when few are left.
 func (d *draft) next(b *store.Batch) uint64 {
 	d.revision++
+	b.At(d.revision)
 	d.reserve(b)
 	return d.revision
 }

@@ -129,6 +129,7 @@ type draft struct {
 	ceiling  uint64
 	services map[discovery.Name]*service
 	rules    map[rule.Key]*document // nil: deleted
+	history  history
 }
 
 func newDraft(c *Catalog) *draft {
@@ -138,6 +139,7 @@ func newDraft(c *Catalog) *draft {
 		ceiling:  c.ceiling,
 		services: make(map[discovery.Name]*service),
 		rules:    make(map[rule.Key]*document),
+		history:  history{versions: make(map[rule.Key][]version), bytes: c.history.bytes, most: c.history.most},
 	}
 }
 
