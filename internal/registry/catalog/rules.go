@@ -144,6 +144,11 @@ func (t *transaction) run(d *draft, b *store.Batch) error {
 	if err := t.guards(d); err != nil {
 		return err
 	}
+	for _, r := range t.Puts {
+		if err := d.notAlias(discovery.Name{Service: r.Service, Namespace: r.Namespace}); err != nil {
+			return fmt.Errorf("rule %s: %w", r.Key(), err)
+		}
+	}
 	if err := t.conflicts(d); err != nil {
 		return err
 	}
@@ -157,6 +162,9 @@ func (t *transaction) run(d *draft, b *store.Batch) error {
 	}
 	changes, err := t.changes(d, docs)
 	if err != nil {
+		return err
+	}
+	if err := d.roomForRules(changes); err != nil {
 		return err
 	}
 	t.write(d, b, changes)
@@ -303,13 +311,16 @@ func (t *transaction) prepare(d *draft) ([]*document, error) {
 
 func (d *draft) putRule(doc *document) {
 	if old := d.rule(doc.key); old != nil && old.service != doc.service {
-		d.edit(old.service).removeRule(doc.key, doc.revision)
+		d.change(old.service, func(s *service) { s.removeRule(doc.key, doc.revision) })
 	}
 	d.rules[doc.key] = doc
-	d.edit(doc.service).putRule(doc)
+	d.change(doc.service, func(s *service) { s.putRule(doc) })
+	d.events = append(d.events, event{revision: doc.revision, service: doc.service, document: doc})
 }
 
 func (d *draft) deleteRule(key rule.Key, revision uint64) {
-	d.edit(d.rule(key).service).removeRule(key, revision)
+	old := d.rule(key)
+	d.change(old.service, func(s *service) { s.removeRule(key, revision) })
 	d.rules[key] = nil
+	d.events = append(d.events, event{revision: revision, service: old.service, document: old, removed: discovery.Deleted})
 }

@@ -2,6 +2,7 @@ package catalog
 
 import (
 	"context"
+	"strings"
 	"time"
 
 	"github.com/weftmesh/weft/discovery"
@@ -45,6 +46,9 @@ func (c *Catalog) write(ctx context.Context, op func(*draft, *store.Batch) (uint
 	return c.at(at), nil
 }
 
+// maxDetail bounds the detail of an audit entry, in bytes.
+const maxDetail = 1024
+
 // auditor appends what one operation changes to the audit log, if somebody is to be named.
 type auditor struct {
 	c     *Catalog
@@ -63,6 +67,9 @@ func (a auditor) add(action, kind, namespace, target, detail string) {
 	if !a.named {
 		return
 	}
+	if len(detail) > maxDetail {
+		detail = strings.ToValidUTF8(detail[:maxDetail-3], "") + "…"
+	}
 	a.c.audit.Append(a.b, audit.Entry{
 		At:        time.Now().UTC().Truncate(time.Millisecond),
 		Actor:     a.actor,
@@ -73,4 +80,8 @@ func (a auditor) add(action, kind, namespace, target, detail string) {
 		Revision:  a.c.at(a.at).String(),
 		Detail:    detail,
 	})
+}
+
+func (a auditor) instance(action string, key InstanceKey, detail string) {
+	a.add(action, KindInstance, key.Service.Namespace, key.Service.Service+"/"+key.ID, detail)
 }
