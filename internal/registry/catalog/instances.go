@@ -60,7 +60,8 @@ func (c *Catalog) PutInstances(ctx context.Context, ins []discovery.Instance) (d
 
 // PutLeased is [Catalog.PutInstances] for instances that live only as long as they are renewed: the ttl is
 // stored with them, so that their leases begin anew after a restart. With ttl 0 they stay until deleted. A
-// registration is a sign of life, so the health is up again.
+// registration is a sign of life, so what was unhealthy is up again; what was suspect the lease has to say, so that a
+// process which connects again writes nothing, and one that flaps is not told as up each time.
 func (c *Catalog) PutLeased(ctx context.Context, ins []discovery.Instance, ttl time.Duration) (discovery.Revision, error) {
 	return c.lease(ctx, ins, ttl, false)
 }
@@ -162,7 +163,7 @@ func (d *draft) putInstances(b *store.Batch, records []record) (uint64, error) {
 func (d *draft) put(key InstanceKey, r record, revision uint64) {
 	s := d.edit(key.Service)
 	in := &instance{Instance: r.in, written: r.in.State, health: discovery.Up, ttl: r.ttl, revision: revision}
-	if old := s.instance(key.ID); old != nil && r.keep {
+	if old := s.instance(key.ID); old != nil && (r.keep || r.ttl > 0 && old.health == discovery.Suspect) {
 		in = in.with(old.health, revision)
 	}
 	s.put(in)
@@ -177,7 +178,7 @@ func (in *instance) same(r record) bool {
 	a.State = in.written
 	labels := maps.Equal(a.Labels, b.Labels)
 	a.Labels, b.Labels = nil, nil
-	healthy := r.keep || in.health == discovery.Up
+	healthy := r.keep || in.health == discovery.Up || r.ttl > 0 && in.health == discovery.Suspect
 	return labels && healthy && in.ttl == r.ttl && sameFields(a, b)
 }
 
