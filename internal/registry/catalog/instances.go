@@ -66,8 +66,9 @@ func (c *Catalog) PutInstances(ctx context.Context, ins []discovery.Instance) (d
 }
 
 // PutTerms is [Catalog.PutInstances] with terms, which are stored with the instances, so that leases and checks begin
-// anew after a restart. A registration is a sign of life, so their lease is up again; what a check found stays if the
-// check is the same.
+// anew after a restart. A registration is a sign of life, so what its lease called unhealthy is up again; what is suspect
+// the lease has to say, so that a process which connects again writes nothing, and one that flaps is not told as up each
+// time. What a check found stays if the check is the same.
 func (c *Catalog) PutTerms(ctx context.Context, ins []discovery.Instance, t Terms) (discovery.Revision, error) {
 	return c.put(ctx, ins, manner{terms: t})
 }
@@ -182,6 +183,9 @@ func (d *draft) replace(r *record, old *instance) (err error) {
 			if r.value, err = encodeInstance(r.key.Service, r.in); err != nil {
 				return fmt.Errorf("instance %q: %w: %w", r.key.ID, discovery.ErrInvalid, err)
 			}
+		}
+		if !r.keep && r.in.ttl > 0 && old.health == suspect {
+			r.in.health = suspect
 		}
 		r.in.failing = old.failing && sameCheck(old.check(), r.in.check())
 	}

@@ -121,7 +121,7 @@ func (s *Server) openData(c *Config) error {
 	}
 	s.onRelease(s.catalog.Close)
 	s.leases = lease.New(s.catalog, c.Log)
-	s.onRelease(s.leases.Close)
+	s.onRelease(func() error { s.leases.Close(); return nil })
 	return nil
 }
 
