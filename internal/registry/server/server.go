@@ -127,7 +127,7 @@ func (s *Server) openData(c *Config) error {
 
 func (s *Server) addSessions(c Config, tokens *access.Tokens, identity *access.Identity) {
 	s.sessions = session.New(s.catalog, s.leases, session.Options{
-		Authorize: func(_ context.Context, token string) error { return authorize(tokens, token) },
+		Authorize: func(_ context.Context, token, from string) (access.Grant, error) { return authorize(tokens, token, from) },
 		Log:       c.Log,
 		Version:   c.Version,
 	})
@@ -136,11 +136,12 @@ func (s *Server) addSessions(c Config, tokens *access.Tokens, identity *access.I
 	s.onRelease(s.closeSessions)
 }
 
-func authorize(tokens *access.Tokens, token string) error {
-	if tokens.Workload(token) {
-		return nil
+func authorize(tokens *access.Tokens, token, from string) (access.Grant, error) {
+	grant, err := tokens.Check(token, from)
+	if !errors.Is(err, access.ErrUnknown) {
+		return grant, err
 	}
-	return errors.New("the token is not this server's; SDKs of the same user find theirs by themselves, others need the one in workload.token of the server's data directory (WEFT_TOKEN)")
+	return grant, errors.New("the token is not this server's; SDKs of the same user find theirs by themselves, others need the one in workload.token of the server's data directory (WEFT_TOKEN)")
 }
 
 // closeSessions ends all sessions, then the connections.
