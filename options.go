@@ -49,6 +49,7 @@ type config struct {
 	classifiers [engine.NumProtocols]engine.Classifier
 	cacheDir    string
 	noCache     bool
+	hasty       bool // instances leave without waiting for their callers; the control of a test
 }
 
 func configure(options []Option) (config, error) {

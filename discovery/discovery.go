@@ -176,6 +176,13 @@ type Registration interface {
 	Close(ctx context.Context) error
 }
 
+// Settler is implemented by a [Registration] that can tell when callers know of its state.
+type Settler interface {
+	// Settle returns nil once every live caller of the instance's service has applied what was acknowledged before,
+	// such as that it drains. Its error says that this is not known: ctx ended first, or there is nobody to ask.
+	Settle(ctx context.Context) error
+}
+
 // ErrInvalid is wrapped by errors about an instance or a name that no registry would take.
 var ErrInvalid = errors.New("invalid")
 
