@@ -127,9 +127,11 @@ func (s *Server) openData(c *Config) error {
 
 func (s *Server) addSessions(c Config, tokens *access.Tokens, identity *access.Identity) {
 	s.sessions = session.New(s.catalog, s.leases, session.Options{
-		Authorize: func(_ context.Context, token, from string) (access.Grant, error) { return authorize(tokens, token, from) },
-		Log:       c.Log,
-		Version:   c.Version,
+		Authorize: func(_ context.Context, token, from string) (access.Grant, error) {
+			return authorize(tokens, token, from)
+		},
+		Log:     c.Log,
+		Version: c.Version,
 	})
 	s.grpc = grpc.NewServer(append(session.ServerOptions(), grpc.Creds(credentials.NewTLS(identity.TLS())))...)
 	s.sessions.Register(s.grpc)
