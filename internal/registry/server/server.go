@@ -80,10 +80,11 @@ func New(c Config) (_ *Server, err error) {
 	if err := s.openData(&c); err != nil {
 		return nil, err
 	}
-	tokens, err := access.OpenTokens(c.DataDir)
+	tokens, err := access.OpenTokens(c.DataDir, s.store, s.catalog)
 	if err != nil {
 		return nil, err
 	}
+	s.onRelease(tokens.Close)
 	identity, err := access.OpenIdentity(c.DataDir)
 	if err != nil {
 		return nil, err
