@@ -47,10 +47,10 @@ func (r *rooms) furnish(s *Server) (err error) {
 	if r.tokens, err = access.OpenTokens(r.config.DataDir, r.store, r.catalog); err != nil {
 		return err
 	}
-	r.onClose(r.tokens.Close)
+	r.onClose(func() error { r.tokens.Close(); return nil })
 	r.addSessions(s.identity)
 	r.addREST(s)
-	r.addBackups(s.archive)
+	r.addBackups()
 	return nil
 }
 
