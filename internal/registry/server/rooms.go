@@ -35,6 +35,7 @@ type rooms struct {
 	leases     *lease.Leases
 	sessions   *session.Server
 	grpc       *grpc.Server
+	rest       *rest.API
 	http       *http.Server
 	streams    atomic.Int64
 	lastBackup atomic.Pointer[time.Time] // nil: none since the start
@@ -152,16 +153,17 @@ func (r *rooms) closeSessions() error {
 }
 
 func (r *rooms) addREST(s *Server) {
+	r.rest = rest.New(rest.Config{
+		Catalog:  r.catalog,
+		Leases:   r.leases,
+		Access:   r.tokens,
+		Sessions: func() int { return len(r.sessions.Clients()) },
+		Ready:    r.ready,
+		Version:  r.config.Version,
+		Log:      r.log,
+	})
 	r.http = &http.Server{
-		Handler: rest.New(rest.Config{
-			Catalog:  r.catalog,
-			Leases:   r.leases,
-			Access:   r.tokens,
-			Sessions: func() int { return len(r.sessions.Clients()) },
-			Ready:    r.ready,
-			Version:  r.config.Version,
-			Log:      r.log,
-		}),
+		Handler:           r.rest,
 		TLSConfig:         s.restTLS,
 		ReadHeaderTimeout: 5 * time.Second,
 		ReadTimeout:       15 * time.Second,
