@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -19,6 +20,7 @@ import (
 
 	"github.com/weftmesh/weft/internal/registry/access"
 	"github.com/weftmesh/weft/internal/registry/catalog"
+	"github.com/weftmesh/weft/internal/registry/check"
 	"github.com/weftmesh/weft/internal/registry/lease"
 	"github.com/weftmesh/weft/internal/registry/rest"
 	"github.com/weftmesh/weft/internal/registry/session"
@@ -49,6 +51,7 @@ func (r *rooms) furnish(s *Server) (err error) {
 		return err
 	}
 	r.onClose(func() error { r.tokens.Close(); return nil })
+	r.addChecks(s)
 	r.addSessions(s.identity)
 	r.addREST(s)
 	r.addBackups()
@@ -88,8 +91,19 @@ func (r *rooms) openStore() error {
 	}
 	r.onClose(r.catalog.Close)
 	r.leases = lease.New(r.catalog, r.log)
-	r.onClose(r.leases.Close)
+	r.onClose(func() error { r.leases.Close(); return nil })
 	return nil
+}
+
+// addChecks starts the active health checks, if they are wanted.
+func (r *rooms) addChecks(s *Server) {
+	checker := check.New(r.catalog, check.Options{
+		Enabled: r.config.Checks,
+		Allow:   r.config.CheckAllow,
+		Own:     []netip.AddrPort{s.grpcDoor.addr().AddrPort(), s.httpDoor.addr().AddrPort()},
+		Log:     r.log,
+	})
+	r.onClose(func() error { checker.Close(); return nil })
 }
 
 func (r *rooms) addSessions(identity *access.Identity) {
