@@ -155,6 +155,9 @@ func (o *options) awaitEpoch(cmd *cobra.Command, c *client, before string) error
 		if err == nil && now.Epoch != before {
 			return o.printRestored(cmd.OutOrStdout(), data, now)
 		}
+		if p, ok := errors.AsType[*problem](err); ok && (p.status == http.StatusUnauthorized || p.status == http.StatusForbidden) {
+			return failed("the backup is in force, and does not know this token: %w", err)
+		}
 		select {
 		case <-ctx.Done():
 			return failed("whether the backup is in force is not known: the server has had no new epoch for %s (%w); its log says more", patience, errors.Join(ctx.Err(), err))

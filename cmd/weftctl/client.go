@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"maps"
 	"net/http"
 	"net/url"
 	"time"
@@ -75,9 +76,7 @@ func (c *client) send(ctx context.Context, r request) (*http.Response, error) {
 	if r.stream != nil {
 		out.ContentLength = r.length
 	}
-	for name, values := range r.header {
-		out.Header[name] = values
-	}
+	maps.Copy(out.Header, r.header)
 	out.Header.Set("Authorization", "Bearer "+c.token)
 	if r.body != nil || r.stream != nil {
 		out.Header.Set("Content-Type", first(r.mime, "application/json"))
@@ -89,7 +88,7 @@ func (c *client) send(ctx context.Context, r request) (*http.Response, error) {
 	if answer.StatusCode >= 300 {
 		defer answer.Body.Close()
 		data, _ := io.ReadAll(io.LimitReader(answer.Body, 1<<20)) // what is cut off is no problem that can be read
-		return nil, c.problem(r.method, answer, data)
+		return nil, c.problem(answer, data)
 	}
 	return answer, nil
 }

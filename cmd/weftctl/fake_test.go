@@ -151,9 +151,12 @@ func (tr *transcript) write(args []string, run func() (int, string, string)) {
 // compare compares with a golden file; -update writes it anew.
 func (tr *transcript) compare(name string) { golden(tr.t, name, tr.out.String()) }
 
+// testdata holds also when a test works in another directory.
+var testdata, _ = filepath.Abs("testdata")
+
 func golden(t *testing.T, name, got string) {
 	t.Helper()
-	path := filepath.Join("testdata", name)
+	path := filepath.Join(testdata, name)
 	if *update {
 		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
 			t.Fatal(err)

@@ -200,6 +200,9 @@ func (b *bundle) blame(err error) error {
 	if !errors.As(err, &p) || p.status == http.StatusConflict { // which names the rules themselves
 		return err
 	}
+	if p.status == http.StatusBadRequest || p.status == http.StatusUnprocessableEntity {
+		p.hint = "; correct it and try again"
+	}
 	blamed := false
 	for i, e := range p.Errors {
 		if location, ok := strings.CutPrefix(e.Location, "body"); ok {

@@ -12,8 +12,8 @@ type problem struct {
 	Detail string
 	Errors []fieldError
 
-	method     string
 	status     int
+	hint       string // what to do, if the status does not say it
 	retryAfter string
 	base       string
 }
@@ -25,8 +25,8 @@ type fieldError struct {
 }
 
 // problem reads what the server did not like.
-func (c *client) problem(method string, answer *http.Response, data []byte) error {
-	p := problem{method: method, status: answer.StatusCode, retryAfter: answer.Header.Get("Retry-After"), base: c.base}
+func (c *client) problem(answer *http.Response, data []byte) error {
+	p := problem{status: answer.StatusCode, retryAfter: answer.Header.Get("Retry-After"), base: c.base}
 	if err := json.Unmarshal(data, &p); err != nil || p.Detail == "" {
 		return c.stranger(answer.StatusCode)
 	}
@@ -69,8 +69,6 @@ func (p *problem) next() string {
 		return "; split it up"
 	case p.status == http.StatusPreconditionFailed:
 		return "; it was changed meanwhile: look at it, and try again"
-	case p.method == http.MethodPost && (p.status == http.StatusBadRequest || p.status == http.StatusUnprocessableEntity):
-		return "; correct it and try again"
 	}
-	return ""
+	return p.hint
 }

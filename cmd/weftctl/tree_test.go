@@ -134,7 +134,7 @@ func TestCompletion(t *testing.T) {
 
 func sorted(words string) map[string]bool {
 	set := map[string]bool{}
-	for _, word := range strings.Fields(words) {
+	for word := range strings.FieldsSeq(words) {
 		set[word] = true
 	}
 	return set

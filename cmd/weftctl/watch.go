@@ -60,12 +60,12 @@ func (o *options) watch(cmd *cobra.Command, c *client, query url.Values) error {
 	w := &watcher{o: o, cmd: cmd}
 	ctx := cmd.Context()
 	pause, opened := firstPause, false
-	for {
+	for ctx.Err() == nil {
 		err := w.follow(ctx, c, query)
 		opened = opened || w.heard
 		switch {
 		case ctx.Err() != nil:
-			return nil
+			continue
 		case !opened || final(err):
 			return err
 		case w.heard:
@@ -74,11 +74,11 @@ func (o *options) watch(cmd *cobra.Command, c *client, query url.Values) error {
 		fmt.Fprintf(cmd.ErrOrStderr(), "weftctl: the connection is lost, and is opened again in %s: %s\n", pause, clean(err.Error()))
 		select {
 		case <-ctx.Done():
-			return nil
 		case <-time.After(pause):
 		}
 		pause = min(2*pause, lastPause)
 	}
+	return nil
 }
 
 // errGone wraps what the terminal or the pipe said that we write to.
@@ -196,13 +196,13 @@ func (w *watcher) show(e event) error {
 
 func (w *watcher) print(e event) error {
 	text, err := w.text(e)
-	if err == nil {
-		_, err = fmt.Fprintln(w.cmd.OutOrStdout(), text)
-		if err != nil {
-			err = fmt.Errorf("%w: %w", errGone, err)
-		}
+	if err != nil || text == "" {
+		return err
 	}
-	return err
+	if _, err := fmt.Fprintln(w.cmd.OutOrStdout(), text); err != nil {
+		return fmt.Errorf("%w: %w", errGone, err)
+	}
+	return nil
 }
 
 func (w *watcher) text(e event) (string, error) {
@@ -225,7 +225,7 @@ func (w *watcher) text(e event) (string, error) {
 	if w.o.output == asName {
 		return oneLine(c.what(e.name)), nil
 	}
-	return oneLine(fmt.Sprintf("%s  %-8s  %s  %s", first(c.Revision, "-"), e.name, c.what(e.name), c.how())), nil
+	return strings.TrimRight(oneLine(fmt.Sprintf("%s  %-8s  %s  %s", first(c.Revision, "-"), e.name, c.what(e.name), c.how())), " "), nil
 }
 
 // jsonLine puts the id and the name beside the data.
@@ -260,7 +260,7 @@ func (c change) what(event string) string {
 	case "alias":
 		return "alias/" + c.Name
 	}
-	return "-"
+	return ""
 }
 
 // how says what it is now, or why it is gone.
