@@ -53,7 +53,7 @@ func newAliasSet(o *options) *cobra.Command {
 			return o.change(cmd, r, "alias/"+args[0], says("alias/"+args[0]+" stands for "+args[1]))
 		},
 	}
-	o.waitFlags(cmd.Flags())
+	o.waitFlags(cmd)
 	return cmd
 }
 
@@ -68,6 +68,6 @@ func newAliasDelete(o *options) *cobra.Command {
 			return o.change(cmd, r, "alias/"+args[0], says("alias/"+args[0]+" deleted"))
 		},
 	}
-	o.waitFlags(cmd.Flags())
+	o.waitFlags(cmd)
 	return cmd
 }

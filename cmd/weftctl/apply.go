@@ -43,8 +43,8 @@ The documents of all files, and the rules to --delete, are one transaction: all 
 	}
 	fileFlag(cmd, &files)
 	cmd.Flags().StringArrayVar(&deletes, "delete", nil, "KIND/NAME of a rule to delete in the same transaction; may be given several times")
-	o.dryRunFlag(cmd.Flags())
-	o.waitFlags(cmd.Flags())
+	o.dryRunFlag(cmd)
+	o.waitFlags(cmd)
 	return cmd
 }
 
@@ -88,11 +88,11 @@ func (i outcome) key() string { return strings.ToLower(i.Kind) + "/" + i.Name }
 
 // write changes rules and prints what became of each. explain may word an error better.
 func (o *options) write(cmd *cobra.Command, r request, explain func(error) error) error {
-	if err := o.wait.add(r.query); err != nil {
-		return err
-	}
 	if o.dryRun {
 		r.query.Set("dryRun", "true")
+	}
+	if err := o.wait.add(r.query); err != nil {
+		return err
 	}
 	return o.with(func(c *client) error {
 		data, err := c.call(cmd, r)
@@ -163,8 +163,8 @@ func newDelete(o *options) *cobra.Command {
 		},
 	}
 	fileFlag(cmd, &files)
-	o.dryRunFlag(cmd.Flags())
-	o.waitFlags(cmd.Flags())
+	o.dryRunFlag(cmd)
+	o.waitFlags(cmd)
 	return cmd
 }
 

@@ -116,6 +116,7 @@ func sourceName(file string) string {
 // becomes YAML documents.
 func (b *bundle) add(file string, data []byte) error {
 	s := source{name: sourceName(file), line: -1}
+	data = bytes.TrimPrefix(data, []byte("\ufeff"))
 	values, isJSON := splitJSON(data)
 	if !isJSON {
 		count, err := countYAML(data)
@@ -126,9 +127,7 @@ func (b *bundle) add(file string, data []byte) error {
 		values = [][]byte{data}
 	}
 	for _, value := range values {
-		if len(b.body) > 0 {
-			b.body = append(b.body, "\n---\n"...)
-		}
+		b.separate()
 		if !isJSON {
 			s.line = bytes.Count(b.body, []byte("\n"))
 		} else {
@@ -138,6 +137,17 @@ func (b *bundle) add(file string, data []byte) error {
 	}
 	b.files = append(b.files, s)
 	return nil
+}
+
+// separate begins a new document, without adding to the one before.
+func (b *bundle) separate() {
+	switch {
+	case len(b.body) == 0:
+		return
+	case !bytes.HasSuffix(b.body, []byte("\n")):
+		b.body = append(b.body, '\n')
+	}
+	b.body = append(b.body, "---\n"...)
 }
 
 // splitJSON gives the values of JSON text. A flow mapping of YAML starts the same way and is none.

@@ -1,10 +1,16 @@
 package main
 
 import (
+	"bytes"
+	"errors"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"go.yaml.in/yaml/v3"
 )
 
 // write makes files in a new directory and goes there, so that messages name them shortly.
@@ -68,6 +74,48 @@ func TestFilesAreOneTransaction(t *testing.T) {
 	}
 	if _, stdout, _ := ctl(t, "", "get", "rules", "-o", "name"); strings.Count(stdout, "retry/") != 5 {
 		t.Errorf("there is %q, want a to e", stdout)
+	}
+}
+
+// TestBundlesAddNothing joins files so that each reads as it does alone.
+func TestBundlesAddNothing(t *testing.T) {
+	for _, files := range [][]string{
+		{"a: |+\n  x\n\n", "b: 1\n"},
+		{"a: 1", "\ufeffb: 2\n...\n", "# c\n", `{"d": "\t"}` + "\n[{}, {}]"},
+		{"---\na: 1\n---\n", "---\nb: 1\n"},
+	} {
+		b := new(bundle)
+		var want, got []any
+		for _, text := range files {
+			if err := b.add("x", []byte(text)); err != nil {
+				t.Fatal(err)
+			}
+			alone := new(bundle)
+			if err := alone.add("x", []byte(text)); err != nil {
+				t.Fatal(err)
+			}
+			want = append(want, decode(t, alone.body)...)
+		}
+		got = decode(t, b.body)
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("%q: %s", files, diff)
+		}
+	}
+}
+
+// decode gives the documents of YAML but for empty ones.
+func decode(t *testing.T, data []byte) (documents []any) {
+	t.Helper()
+	for dec := yaml.NewDecoder(bytes.NewReader(data)); ; {
+		var v any
+		switch err := dec.Decode(&v); {
+		case errors.Is(err, io.EOF):
+			return documents
+		case err != nil:
+			t.Fatal(err)
+		case v != nil:
+			documents = append(documents, v)
+		}
 	}
 }
 

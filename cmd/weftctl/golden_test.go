@@ -144,6 +144,8 @@ func TestWritesOfRules(t *testing.T) {
 		{"apply -f - --wait=2", nil},
 		{"apply -f - --wait=some", nil},
 		{"apply -f - --wait --wait-timeout 2m", nil},
+		{"apply -f - --wait-timeout 20s", nil},
+		{"apply -f - --wait --dry-run", nil},
 		{"diff -f -", []exchange{post("?dryRun=true", dryRun)}},
 		{"diff -f - -o name", []exchange{post("?dryRun=true", dryRun)}},
 		{"diff -f - -o json", []exchange{post("?dryRun=true", undecided)}},

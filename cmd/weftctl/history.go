@@ -8,16 +8,16 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// version is one revision of a rule.
-type version struct {
+// revision is one version of a rule.
+type revision struct {
 	Revision, By, Outcome string
 	At                    time.Time
 	Rule                  struct{ Service, Mode string }
 }
 
-var versions = tableOf("REVISION AGE BY OUTCOME | SERVICE MODE AT", func(v version, now time.Time) []string {
+var versions = tableOf("REVISION AGE BY OUTCOME | SERVICE MODE AT", func(v revision, now time.Time) []string {
 	return []string{v.Revision, age(v.At, now), v.By, v.Outcome, v.Rule.Service, v.Rule.Mode, v.At.UTC().Format(time.RFC3339)}
-}, func(v version) string { return v.Revision })
+}, func(v revision) string { return v.Revision })
 
 func newHistory(o *options) *cobra.Command {
 	return &cobra.Command{
@@ -47,8 +47,8 @@ version. A deleted rule comes back too. Without --to, a change that somebody els
 		},
 	}
 	cmd.Flags().StringVar(&to, "to", "", "revision to go back to, as history shows it")
-	o.dryRunFlag(cmd.Flags())
-	o.waitFlags(cmd.Flags())
+	o.dryRunFlag(cmd)
+	o.waitFlags(cmd)
 	return cmd
 }
 
@@ -89,11 +89,11 @@ func (o *options) before(cmd *cobra.Command, path string) (revision string, guar
 }
 
 func goBack(newest, earlier json.RawMessage) (string, http.Header, error) {
-	now, err := read[version](newest)
+	now, err := read[revision](newest)
 	if err != nil {
 		return "", nil, err
 	}
-	then, err := read[version](earlier)
+	then, err := read[revision](earlier)
 	if err != nil {
 		return "", nil, err
 	}

@@ -47,7 +47,7 @@ func newResume(o *options) *cobra.Command {
 func (o *options) orderCommand(cmd *cobra.Command, what order) *cobra.Command {
 	cmd.Args = words("SERVICE", "ID")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error { return o.order(cmd, args[0], args[1], what) }
-	o.waitFlags(cmd.Flags())
+	o.waitFlags(cmd)
 	return cmd
 }
 
@@ -68,7 +68,7 @@ func newWeight(o *options) *cobra.Command {
 		},
 	}
 	cmd.Flags().BoolVar(&reset, "reset", false, "forget every order about the instance")
-	o.waitFlags(cmd.Flags())
+	o.waitFlags(cmd)
 	return cmd
 }
 
@@ -108,7 +108,7 @@ func newRemove(o *options) *cobra.Command {
 			})
 		},
 	}
-	o.waitFlags(cmd.Flags())
+	o.waitFlags(cmd)
 	return cmd
 }
 

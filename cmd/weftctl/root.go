@@ -3,12 +3,12 @@ package main
 import (
 	"fmt"
 	"net/url"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
-	"github.com/spf13/pflag"
 
 	"github.com/weftmesh/weft/discovery"
 	"github.com/weftmesh/weft/rule"
@@ -56,6 +56,7 @@ waits for did not come; 2 called wrongly; 3 diff found differences.`,
 		Example: `  weftctl status
   weftctl get services
   weftctl apply -f canary.yaml --wait`,
+		Version:       version(),
 		SilenceUsage:  true,
 		SilenceErrors: true,
 		PersistentPreRunE: func(*cobra.Command, []string) error {
@@ -77,6 +78,14 @@ waits for did not come; 2 called wrongly; 3 diff found differences.`,
 		newDrain(o), newIsolate(o), newResume(o), newWeight(o), newRemove(o), newClients(o), newAudit(o), newTokens(o),
 		newAlias(o), newProtection(o), newBackup(o), newRestore(o), newStatus(o))
 	return root
+}
+
+// version is that of the module; (devel) if it was built in its sources.
+func version() string {
+	if info, ok := debug.ReadBuildInfo(); ok {
+		return info.Main.Version
+	}
+	return "unknown"
 }
 
 // complete lets the shell complete the values of a flag.
@@ -159,6 +168,6 @@ func (o *options) unbound(cmd *cobra.Command, _ []string) error {
 }
 
 // dryRunFlag adds --dry-run.
-func (o *options) dryRunFlag(flags *pflag.FlagSet) {
-	flags.BoolVar(&o.dryRun, "dry-run", false, "check, and show what would happen, but change nothing")
+func (o *options) dryRunFlag(cmd *cobra.Command) {
+	cmd.Flags().BoolVar(&o.dryRun, "dry-run", false, "check, and show what would happen, but change nothing")
 }

@@ -1,17 +1,20 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"net/url"
 	"strconv"
 	"time"
 
 	"github.com/spf13/cobra"
-	"github.com/spf13/pflag"
 )
 
-// maxWait is how long a server waits at most.
-const maxWait = time.Minute
+// The time that a server waits.
+const (
+	defaultWait = 10 * time.Second
+	maxWait     = time.Minute
+)
 
 // waiting is what --wait and --wait-timeout say.
 type waiting struct {
@@ -20,16 +23,22 @@ type waiting struct {
 }
 
 // waitFlags adds --wait and --wait-timeout.
-func (o *options) waitFlags(flags *pflag.FlagSet) {
+func (o *options) waitFlags(cmd *cobra.Command) {
+	flags := cmd.Flags()
 	flags.StringVar(&o.wait.share, "wait", "", "wait until live clients have acknowledged the change: all of them, or a share such as --wait=0.9")
 	flags.Lookup("wait").NoOptDefVal = "true"
-	flags.DurationVar(&o.wait.timeout, "wait-timeout", 10*time.Second, "how long --wait waits, at most 1m")
+	flags.DurationVar(&o.wait.timeout, "wait-timeout", defaultWait, "how long --wait waits, at most 1m")
 }
 
 // add asks the server to wait.
 func (w waiting) add(query url.Values) error {
-	if w.share == "" {
+	switch {
+	case w.share == "" && w.timeout != 0 && w.timeout != defaultWait:
+		return fmt.Errorf("--wait-timeout %s: says how long --wait waits, and --wait is not given", w.timeout)
+	case w.share == "":
 		return nil
+	case query.Get("dryRun") != "":
+		return errors.New("--wait: there is nothing to wait for with --dry-run; leave one of them out")
 	}
 	if share, err := strconv.ParseFloat(w.share, 64); w.share != "true" && (err != nil || !(share >= 0 && share <= 1)) {
 		return fmt.Errorf("--wait=%s: want a share from 0 to 1, such as --wait=0.9, or --wait alone for all clients", w.share)
