@@ -580,6 +580,7 @@ type Update struct {
 	HasRules      bool                   `protobuf:"varint,8,opt,name=has_rules,json=hasRules,proto3" json:"has_rules,omitempty"` // rules are all that concern the service; else they did not change
 	Rules         [][]byte               `protobuf:"bytes,9,rep,name=rules,proto3" json:"rules,omitempty"`                        // each a JSON document, of the service itself and of "*"
 	More          bool                   `protobuf:"varint,10,opt,name=more,proto3" json:"more,omitempty"`                        // another piece of this update follows
+	Alias         string                 `protobuf:"bytes,11,opt,name=alias,proto3" json:"alias,omitempty"`                       // the service is another name of this one
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -682,6 +683,13 @@ func (x *Update) GetMore() bool {
 		return x.More
 	}
 	return false
+}
+
+func (x *Update) GetAlias() string {
+	if x != nil {
+		return x.Alias
+	}
+	return ""
 }
 
 type Removal struct {
@@ -1319,7 +1327,7 @@ const file_weft_v1_session_proto_rawDesc = "" +
 	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\x12\x1a\n" +
 	"\brevision\x18\x03 \x01(\x04R\brevision\")\n" +
 	"\vUnsubscribe\x12\x1a\n" +
-	"\bservices\x18\x01 \x03(\tR\bservices\"\xb0\x02\n" +
+	"\bservices\x18\x01 \x03(\tR\bservices\"\xc6\x02\n" +
 	"\x06Update\x12\x18\n" +
 	"\aservice\x18\x01 \x01(\tR\aservice\x12\x14\n" +
 	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\x12\x1a\n" +
@@ -1331,7 +1339,8 @@ const file_weft_v1_session_proto_rawDesc = "" +
 	"\thas_rules\x18\b \x01(\bR\bhasRules\x12\x14\n" +
 	"\x05rules\x18\t \x03(\fR\x05rules\x12\x12\n" +
 	"\x04more\x18\n" +
-	" \x01(\bR\x04more\"1\n" +
+	" \x01(\bR\x04more\x12\x14\n" +
+	"\x05alias\x18\v \x01(\tR\x05alias\"1\n" +
 	"\aRemoval\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x16\n" +
 	"\x06reason\x18\x02 \x01(\tR\x06reason\"\x96\x03\n" +
