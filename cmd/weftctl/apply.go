@@ -25,10 +25,10 @@ func newApply(o *options) *cobra.Command {
 
 The documents of all files, and the rules to --delete, are one transaction: all is done, or nothing.`,
 		Example: `  weftctl apply -f canary.yaml
-  weftctl apply -f canary.yaml -f limits.yaml --wait
+  weftctl apply -f canary.yaml -f limits.yaml --wait=0.9
   weftctl apply -f rules/ --dry-run
   weftctl apply -f renamed.yaml --delete route/old-name
-  weftctl get rules -o yaml | weftctl apply -f - -n shop --wait=0.9`,
+  weftctl get rules -o yaml | weftctl apply -f - --server https://other.example:7080`,
 		Args: words(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			query := o.query()
