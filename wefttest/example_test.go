@@ -42,7 +42,7 @@ spec:
 	client := &http.Client{Transport: m.Transport(nil)} // what the code under test would be given
 	for _, tier := range []string{"gold", "silver", "", "gold"} {
 		req, _ := http.NewRequest(http.MethodGet, "http://product/items", nil)
-		req.Header.Set("x-user-tier", tier)
+		req.Header.Set("X-User-Tier", tier)
 		resp, err := client.Do(req)
 		if err != nil {
 			t.Fatal(err)

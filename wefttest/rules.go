@@ -2,6 +2,7 @@ package wefttest
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -83,11 +84,12 @@ func refusal(status string, body []byte) error {
 	if json.Unmarshal(body, &problem) != nil || problem.Detail == "" {
 		return fmt.Errorf("%s: %s", status, body)
 	}
-	text := status + ": " + problem.Detail
+	var text strings.Builder
+	fmt.Fprintf(&text, "%s: %s", status, problem.Detail)
 	for _, e := range problem.Errors {
-		text += fmt.Sprintf("\n\t%s: %s", e.Location, e.Message)
+		fmt.Fprintf(&text, "\n\t%s: %s", e.Location, e.Message)
 	}
-	return fmt.Errorf("%s", text)
+	return errors.New(text.String())
 }
 
 // nack gives the reason why a mesh cannot use a rule, "" if all can.

@@ -58,7 +58,7 @@ func (r *Registry) Service(name string, handler http.Handler, labels ...string) 
 	served := make(chan struct{})
 	go func() {
 		defer close(served)
-		server.Serve(s.mesh.Listener(lis))
+		_ = server.Serve(s.mesh.Listener(lis)) // ends when the fake does
 	}()
 	s.stop = func() { server.Close(); <-served }
 	s.join()
@@ -76,7 +76,7 @@ func (r *Registry) GRPCService(name string, register func(*grpc.Server), labels 
 	served := make(chan struct{})
 	go func() {
 		defer close(served)
-		server.Serve(lis)
+		_ = server.Serve(lis)
 	}()
 	s.stop = func() { server.Stop(); <-served }
 	s.join()
