@@ -1,0 +1,3 @@
+package peers
+
+var children = map[string]func() error{}
