@@ -70,8 +70,8 @@ func (e *etcd) connect(t *testing.T, n int) []*clientv3.Client {
 	return all
 }
 
-// lease gives a lease that outlives the test.
-func lease(ctx context.Context, c *clientv3.Client) (clientv3.LeaseID, error) {
+// grant gives a lease that outlives the test.
+func grant(ctx context.Context, c *clientv3.Client) (clientv3.LeaseID, error) {
 	l, err := c.Grant(ctx, 3600)
 	if err != nil {
 		return 0, err

@@ -58,7 +58,7 @@ func loads(t *testing.T, w *weft, e *etcd) map[string]*load {
 		return s, err
 	})
 	clients := e.connect(t, writers)
-	shared, err := lease(t.Context(), clients[0])
+	shared, err := grant(t.Context(), clients[0])
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -68,7 +68,7 @@ func loads(t *testing.T, w *weft, e *etcd) map[string]*load {
 		if streams[i], err = etcdserverpb.NewLeaseClient(c.ActiveConnection()).LeaseKeepAlive(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		if leases[i], err = lease(t.Context(), c); err != nil {
+		if leases[i], err = grant(t.Context(), c); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -116,7 +116,7 @@ func loads(t *testing.T, w *weft, e *etcd) map[string]*load {
 		}},
 		"etcd lease": {name: "etcd, a lease each", unit: 1, on: e.process, op: func(n, i int) error {
 			service, id, g := next(n, i)
-			own, err := lease(t.Context(), clients[n])
+			own, err := grant(t.Context(), clients[n])
 			if err != nil {
 				return err
 			}
@@ -164,7 +164,7 @@ var (
 // 64 writers, both servers in the same run, in turns.
 func TestRegistrations(t *testing.T) {
 	long(t)
-	d := pick(5*time.Second, 500*time.Millisecond)
+	d := pick(3*time.Second, 500*time.Millisecond)
 	all := loads(t, newWeft(t, false), newEtcd(t, false))
 	for range pick(5, 3) {
 		for _, row := range rows {
