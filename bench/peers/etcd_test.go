@@ -37,7 +37,7 @@ func (e *etcd) start(t *testing.T) time.Duration {
 		t.Fatal(err)
 	}
 	began := time.Now()
-	e.process = spawn(t, e.trace, nil, bin, "--data-dir", e.dir, "--name", "one", "--log-level", "error", "--quota-backend-bytes", "8589934592",
+	e.process = spawn(t, e.trace, nil, bin, "--data-dir", e.dir, "--name", "one", "--log-level", "fatal", "--quota-backend-bytes", "8589934592",
 		"--listen-client-urls", e.client, "--advertise-client-urls", e.client,
 		"--listen-peer-urls", e.peer, "--initial-advertise-peer-urls", e.peer, "--initial-cluster", "one="+e.peer)
 	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}}

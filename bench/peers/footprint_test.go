@@ -3,6 +3,7 @@ package peers
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -20,10 +21,9 @@ const perProcess = 1000
 
 // fleet is all instances, by process. Names are those of a real fleet: random, so that nothing comes in order.
 type fleet struct {
-	processes  []string
-	ids        [][]string
-	services   int
-	generation int
+	processes []string
+	ids       [][]string
+	services  int
 }
 
 func newFleet(instances, services int) *fleet {
@@ -74,7 +74,7 @@ func (f *fleet) join(t *testing.T, w *weft) *attendance {
 
 func (f *fleet) all(s *session, p int) (list []*weftv1.Instance) {
 	for i, id := range f.ids[p] {
-		list = append(list, s.instance(f.service(p, i), id, f.generation))
+		list = append(list, s.instance(f.service(p, i), id, 0))
 	}
 	return list
 }
@@ -113,9 +113,8 @@ func (a *attendance) churn(t *testing.T, writes int) {
 	t.Helper()
 	a.stop()
 	<-a.stopped // a session has one sender
-	a.generation++
-	a.each(t, func(p int) error {
-		s := a.sessions[p]
+	err := inParallel(len(a.sessions), len(a.sessions), func(p int) error { // all at once: none falls silent meanwhile
+		s, renewed := a.sessions[p], time.Now()
 		for range writes / len(a.sessions) / batch {
 			some := make([]*weftv1.Instance, batch)
 			var gone []string
@@ -126,15 +125,21 @@ func (a *attendance) churn(t *testing.T, writes int) {
 					gone = append(gone, a.ids[p][i])
 				}
 			}
-			if err := s.deregister(gone...); err != nil {
+			if err := errors.Join(s.deregister(gone...), s.register(some...)); err != nil {
 				return err
 			}
-			if err := s.register(some...); err != nil {
-				return err
+			if time.Since(renewed) > 4*time.Second {
+				renewed = time.Now()
+				if err := s.renew(); err != nil {
+					return err
+				}
 			}
 		}
 		return nil
 	})
+	if err != nil {
+		t.Fatal(err)
+	}
 	ctx, cancel := context.WithCancel(t.Context())
 	a.stop, a.stopped = cancel, make(chan struct{})
 	go a.beat(ctx)

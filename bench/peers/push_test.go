@@ -208,13 +208,14 @@ func TestPush(t *testing.T) {
 		closeAll(c.sessions)
 		c.kill()
 	}
-	stall(t, we, w, rounds)
+	stall(t, we, w)
 }
 
-// stall adds sessions that stop reading while there is much to read, and measures the others again.
-func stall(t *testing.T, we *crowd, w *weft, rounds int) {
+// stall adds sessions that stop reading while there is much to read, and measures the others again. That has to be done
+// within the 10 s after which the server ends such sessions.
+func stall(t *testing.T, we *crowd, w *weft) {
 	t.Helper()
-	const stalled = 100
+	const stalled, rounds = 100, 10
 	quiet, before := median(we.p99[len(we.p99)-rounds:]), w.memory(t)
 	wide := func(generation int) error {
 		return w.put(t.Context(), "/v1/services/heavy/instances/i", fmt.Sprintf(`{"address":"10.1.2.3:8080","protocol":"grpc","labels":{"generation":"%d","ballast":"%s"}}`,
