@@ -41,7 +41,6 @@ type config struct {
 	rules       []rule.Rule
 	token       string
 	tokenFile   string
-	pin         string
 	locality    discovery.Locality
 	log         *slog.Logger
 	registerer  prometheus.Registerer
@@ -202,11 +201,6 @@ func WithToken(token string) Option {
 	return option(func(c *config) error { c.token = token; return nil })
 }
 
-// WithPin sets the pin of the registry server's key: the SHA-256 of its SubjectPublicKeyInfo, in hex.
-func WithPin(pin string) Option {
-	return option(func(c *config) error { c.pin = pin; return nil })
-}
-
 // WithTokenFile names a file with the bearer token. It is read again at each connection.
 func WithTokenFile(path string) Option {
 	return option(func(c *config) error { c.tokenFile = path; return nil })
@@ -305,7 +299,7 @@ func (m *Mesh) openSources() error {
 	if !c.useRegistry {
 		return nil
 	}
-	r, err := registry.New(registry.Options{Addrs: c.registry, Token: c.token, TokenFile: c.tokenFile, Pin: c.pin, Service: c.name.Service,
+	r, err := registry.New(registry.Options{Addrs: c.registry, Token: c.token, TokenFile: c.tokenFile, Service: c.name.Service,
 		Namespace: c.name.Namespace, CacheDir: c.cacheDir, Logger: c.log})
 	if err != nil {
 		return err

@@ -26,7 +26,6 @@ type finder struct {
 	addrs     []string
 	token     string
 	tokenFile string
-	pin       string
 	at        int
 }
 
@@ -37,9 +36,6 @@ func (f *finder) next(context.Context) (session.Endpoint, error) {
 	port, err := portOf(addr)
 	if err != nil {
 		return session.Endpoint{}, err
-	}
-	if f.pin != "" {
-		return f.pinned(addr)
 	}
 	file, err := credential.Read(port)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -58,17 +54,6 @@ func (f *finder) next(context.Context) (session.Endpoint, error) {
 	}
 	endpoint.Token, err = f.readToken(file.Token)
 	return endpoint, err
-}
-
-func (f *finder) pinned(addr string) (e session.Endpoint, err error) {
-	e.Target = addr
-	pin, err := hex.DecodeString(f.pin)
-	if err != nil || len(pin) != len(e.Pin) {
-		return e, fmt.Errorf("registry options: Pin %q: want %d hex digits", f.pin, 2*len(e.Pin))
-	}
-	copy(e.Pin[:], pin)
-	e.Token, err = f.readToken("")
-	return e, err
 }
 
 func (f *finder) readToken(standard string) (string, error) {

@@ -53,9 +53,6 @@ type Options struct {
 	Token     string
 	TokenFile string
 
-	// Pin is the SHA-256 of the server key's SubjectPublicKeyInfo, in hex. Empty: the credential file's.
-	Pin string
-
 	Service   string // of this process; "": it has none and cannot register
 	Namespace string // "": "default"
 
@@ -87,7 +84,7 @@ func New(opts Options) (*Source, error) {
 	if err != nil {
 		return nil, err
 	}
-	find := &finder{addrs: opts.Addrs, token: opts.Token, tokenFile: opts.TokenFile, pin: opts.Pin}
+	find := &finder{addrs: opts.Addrs, token: opts.Token, tokenFile: opts.TokenFile}
 	return open(opts, find.next, nil), nil
 }
 

@@ -49,16 +49,6 @@ func OpenIdentity(dir string) (*Identity, error) {
 	return &Identity{certificate}, nil
 }
 
-// NewIdentity makes an identity in memory.
-func NewIdentity() (*Identity, error) {
-	data, err := newIdentity(time.Now())
-	if err != nil {
-		return nil, err
-	}
-	certificate, err := tls.X509KeyPair(data, data)
-	return &Identity{certificate}, err
-}
-
 func newIdentity(now time.Time) ([]byte, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {

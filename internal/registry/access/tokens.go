@@ -34,17 +34,7 @@ const minToken = 16
 type Tokens struct {
 	admin, workload [sha256.Size]byte
 	workloadText    string
-	adminText       string
 }
-
-// NewTokens makes tokens in memory.
-func NewTokens() *Tokens {
-	admin, workload := "weft-admin-"+rand.Text(), "weft-workload-"+rand.Text()
-	return &Tokens{admin: sha256.Sum256([]byte(admin)), workload: sha256.Sum256([]byte(workload)), workloadText: workload, adminText: admin}
-}
-
-// AdminToken returns the administrator's token.
-func (t *Tokens) AdminToken() string { return t.adminText }
 
 // OpenTokens reads the tokens of a data directory, and makes those that are not there.
 func OpenTokens(dir string) (*Tokens, error) {
@@ -56,7 +46,7 @@ func OpenTokens(dir string) (*Tokens, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Tokens{admin: sha256.Sum256([]byte(admin)), workload: sha256.Sum256([]byte(workload)), workloadText: workload, adminText: admin}, nil
+	return &Tokens{admin: sha256.Sum256([]byte(admin)), workload: sha256.Sum256([]byte(workload)), workloadText: workload}, nil
 }
 
 func token(path, prefix string) (string, error) {

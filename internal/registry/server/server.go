@@ -40,7 +40,6 @@ type Config struct {
 	GRPCAddr string       // of sessions, a loopback address; port 0 takes a free one
 	HTTPAddr string       // of REST, likewise
 	DataDir  string       // made with mode 0700 if it is not there
-	Store    store.Store  // kept instead of a data directory, with tokens in memory and no credential file; for tests
 	Version  string       // as told to clients
 	Log      *slog.Logger // nil: silent
 }
@@ -57,8 +56,6 @@ type Server struct {
 	grpcLis  net.Listener
 	httpLis  net.Listener
 	dataDir  string // absolute
-	tokens   *access.Tokens
-	pin      string
 	stopping atomic.Bool
 	cleanup  []func() error // in reverse order
 }
@@ -83,19 +80,19 @@ func New(c Config) (_ *Server, err error) {
 	if err := s.openData(&c); err != nil {
 		return nil, err
 	}
-	tokens, identity, err := openAccess(c)
+	tokens, err := access.OpenTokens(c.DataDir)
 	if err != nil {
 		return nil, err
 	}
-	s.tokens, s.pin = tokens, identity.Pin()
+	identity, err := access.OpenIdentity(c.DataDir)
+	if err != nil {
+		return nil, err
+	}
 	if err := s.listen(c); err != nil {
 		return nil, err
 	}
 	s.addSessions(c, tokens, identity)
 	s.addREST(c, tokens)
-	if c.Store != nil {
-		return s, nil
-	}
 	s.announce(credential.File{
 		GRPC:    s.GRPCAddr(),
 		HTTP:    s.HTTPAddr(),
@@ -106,46 +103,16 @@ func New(c Config) (_ *Server, err error) {
 	return s, nil
 }
 
-func openAccess(c Config) (*access.Tokens, *access.Identity, error) {
-	if c.Store != nil {
-		identity, err := access.NewIdentity()
-		return access.NewTokens(), identity, err
-	}
-	tokens, err := access.OpenTokens(c.DataDir)
-	if err != nil {
-		return nil, nil, err
-	}
-	identity, err := access.OpenIdentity(c.DataDir)
-	return tokens, identity, err
-}
-
-// AdminToken is the administrator's token.
-func (s *Server) AdminToken() string { return s.tokens.AdminToken() }
-
-// WorkloadToken is the token with which processes open sessions.
-func (s *Server) WorkloadToken() string { return s.tokens.WorkloadToken() }
-
-// Catalog is what the server serves, for tests in the same process.
-func (s *Server) Catalog() *catalog.Catalog { return s.catalog }
-
-// Sessions are those of the server, likewise.
-func (s *Server) Sessions() *session.Server { return s.sessions }
-
-// Pin is the pin of the server's key.
-func (s *Server) Pin() string { return s.pin }
-
 // openData opens what is on disk and makes the path of the data directory absolute.
 func (s *Server) openData(c *Config) error {
 	dir, err := filepath.Abs(c.DataDir)
 	if err != nil {
 		return fmt.Errorf("data directory %s: %w", c.DataDir, err)
 	}
-	st := c.Store
-	if st == nil {
-		c.DataDir, s.dataDir = dir, dir
-		if st, err = store.Open(dir); err != nil {
-			return err
-		}
+	c.DataDir, s.dataDir = dir, dir
+	st, err := store.Open(dir)
+	if err != nil {
+		return err
 	}
 	s.store = st
 	s.onRelease(st.Close)
