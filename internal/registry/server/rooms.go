@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"net/http"
 	"slices"
 	"sync/atomic"
@@ -14,7 +13,6 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
-	"google.golang.org/grpc/peer"
 	"google.golang.org/grpc/status"
 
 	"github.com/weftmesh/weft/internal/registry/access"
@@ -104,31 +102,18 @@ func (r *rooms) addSessions(identity *access.Identity) {
 }
 
 // authorize lets a session begin.
-func (r *rooms) authorize(ctx context.Context, token string) error {
-	grant, err := r.tokens.Check(token, remote(ctx))
+func (r *rooms) authorize(_ context.Context, token, from string) (access.Grant, error) {
+	grant, err := r.tokens.Check(token, from)
 	if locked, ok := errors.AsType[*access.Locked](err); ok {
-		return status.Error(codes.ResourceExhausted, locked.Error())
+		return grant, status.Error(codes.ResourceExhausted, locked.Error())
 	}
 	if err != nil {
-		return status.Errorf(codes.Unauthenticated, "%v; SDKs of the same user find theirs by themselves, others need the one in workload.token of the server's data directory (WEFT_TOKEN)", err)
+		return grant, status.Errorf(codes.Unauthenticated, "%v; SDKs of the same user find theirs by themselves, others need the one in workload.token of the server's data directory (WEFT_TOKEN)", err)
 	}
 	if !grant.MaySession() {
-		return status.Errorf(codes.PermissionDenied, "token %q has the role %s, which opens no sessions; use one with the role workload", grant.Name, grant.Role)
+		return grant, status.Errorf(codes.PermissionDenied, "token %q has the role %s, which opens no sessions; use one with the role workload", grant.Name, grant.Role)
 	}
-	return nil
-}
-
-// remote is the address of a call's client, without the port.
-func remote(ctx context.Context) string {
-	p, ok := peer.FromContext(ctx)
-	if !ok {
-		return ""
-	}
-	host, _, err := net.SplitHostPort(p.Addr.String())
-	if err != nil {
-		return p.Addr.String()
-	}
-	return host
+	return grant, nil
 }
 
 // bounded refuses streams above the most that there may be.
