@@ -83,5 +83,6 @@ func grant(ctx context.Context, c *clientv3.Client) (clientv3.LeaseID, error) {
 func etcdKey(service, id string) string { return "/services/default/" + service + "/" + id }
 
 func etcdValue(id string, generation int) string {
-	return fmt.Sprintf(`{"id":%q,"process":"p","address":"10.1.2.3:8080","protocol":"grpc","weight":100,"labels":{"version":"v1","generation":"%d"},"locality":{"region":"eu-1","zone":"eu-1a"},"state":"up"}`, id, generation)
+	return fmt.Sprintf(`{"id":%q,"process":"p","address":"10.1.2.3:8080","protocol":"grpc","weight":%d,"labels":{"version":"v%d","track":"stable"},"locality":{"region":"eu-1","zone":"eu-1a"},"state":"up"}`,
+		id, 1+generation%10_000, generation%10)
 }

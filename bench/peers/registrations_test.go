@@ -85,7 +85,7 @@ func loads(t *testing.T, w *weft, e *etcd) map[string]*load {
 		"rest": {name: "weft, REST", unit: 1, on: w.process, op: func(n, i int) error {
 			_, id, g := next(n, i)
 			return w.put(t.Context(), fmt.Sprintf("/v1/services/rest-%d/instances/%s", n, id), fmt.Sprintf(
-				`{"address":"10.1.2.3:8080","protocol":"grpc","weight":100,"labels":{"version":"v1","generation":"%d"},"locality":{"region":"eu-1","zone":"eu-1a"}}`, g))
+				`{"address":"10.1.2.3:8080","protocol":"grpc","weight":%d,"labels":{"version":"v%d","track":"stable"},"locality":{"region":"eu-1","zone":"eu-1a"}}`, 1+g%10_000, g%10))
 		}},
 		"batch": {name: "weft, session, 50 at once", unit: batch, on: w.process, op: func(n, i int) error {
 			all := make([]*weftv1.Instance, batch)

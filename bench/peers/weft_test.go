@@ -227,10 +227,11 @@ func (s *session) renew() error {
 	return s.Send(&weftv1.ConnectRequest{Message: &weftv1.ConnectRequest_Renew{Renew: &weftv1.Renew{}}})
 }
 
-// instance has what an instance usually has; generation makes it differ from what was registered before.
+// instance has what an instance usually has; its weight makes one generation differ from the next. Labels are those of a
+// release, so that many instances have the same.
 func (s *session) instance(service, id string, generation int) *weftv1.Instance {
 	return &weftv1.Instance{
-		Id: id, Service: service, Namespace: "default", Process: s.process, Address: "10.1.2.3:8080", Protocol: "grpc", Weight: 100,
-		Labels: map[string]string{"version": "v1", "generation": fmt.Sprint(generation)}, Region: "eu-1", Zone: "eu-1a", State: "up",
+		Id: id, Service: service, Namespace: "default", Process: s.process, Address: "10.1.2.3:8080", Protocol: "grpc", Weight: uint32(1 + generation%10_000),
+		Labels: map[string]string{"version": fmt.Sprintf("v%d", generation%10), "track": "stable"}, Region: "eu-1", Zone: "eu-1a", State: "up",
 	}
 }
