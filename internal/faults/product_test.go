@@ -24,14 +24,22 @@ import (
 // productID, set in the environment, makes the test binary an instance of product.
 const productID = "WEFT_FAULTS_PRODUCT"
 
+// abrupt, set in the environment of an instance, makes it break off everything under way once it has closed its mesh;
+// hurried makes it do so without waiting for what closing waits for.
+const (
+	abrupt  = "WEFT_FAULTS_ABRUPT"
+	hurried = "WEFT_FAULTS_HURRIED"
+)
+
 // work is how long a call takes at an instance, so that some are always under way.
 const work = 10 * time.Millisecond
 
 // startProduct starts an instance of product in a process of its own, over both protocols.
-func startProduct(t *testing.T, r *registry, id string) *process {
+func startProduct(t *testing.T, r *registry, id string, environment ...string) *process {
 	t.Helper()
 	cmd := exec.Command(os.Args[0])
 	cmd.Env = append(os.Environ(), productID+"="+id, "WEFT_REGISTRY="+r.grpc)
+	cmd.Env = append(cmd.Env, environment...)
 	p := spawn(t, id, cmd)
 	eventually(t, id+" is up", 20*time.Second, func() error {
 		if !p.running() {
@@ -80,7 +88,16 @@ func serveProduct(id string) error {
 		}
 	}
 	<-ctx.Done()
-	err = m.Close(context.Background())
+	closing, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	if os.Getenv(hurried) != "" {
+		cancel()
+	}
+	err = m.Close(closing)
+	if os.Getenv(abrupt) != "" {
+		g.Stop()
+		return srv.Close()
+	}
 	g.GracefulStop()
 	return errors.Join(err, srv.Shutdown(context.Background()))
 }
