@@ -97,6 +97,7 @@ func (c *caller) call(ctx context.Context, k kind) error {
 type tally struct {
 	made, failed int
 	first        error
+	last         time.Time // when the last one failed
 }
 
 func (t tally) String() string {
@@ -153,6 +154,7 @@ func (l *load) count(k kind, err error) {
 	n := l.by[k]
 	n.made++
 	if err != nil {
+		n.last = time.Now()
 		if n.failed++; n.first == nil {
 			n.first = err
 		}
@@ -191,6 +193,9 @@ func (l *load) stop() (reads, orders tally) {
 		sum.made, sum.failed = sum.made+n.made, sum.failed+n.failed
 		if sum.first == nil {
 			sum.first = n.first
+		}
+		if n.last.After(sum.last) {
+			sum.last = n.last
 		}
 	}
 	return reads, orders

@@ -27,6 +27,8 @@ import (
 // the same data.
 type registry struct {
 	*process
+	binary     func() (string, error)
+	flags      []string
 	dir        string // its data
 	grpc, http string // its addresses
 	client     *http.Client
@@ -35,7 +37,13 @@ type registry struct {
 // newRegistry starts a registry on an empty directory.
 func newRegistry(t *testing.T) *registry {
 	t.Helper()
-	r := &registry{dir: filepath.Join(t.TempDir(), "data"), grpc: freeAddr(t), http: freeAddr(t)}
+	return startRegistry(t, serverBinary)
+}
+
+// startRegistry starts another binary, or with more flags.
+func startRegistry(t *testing.T, binary func() (string, error), flags ...string) *registry {
+	t.Helper()
+	r := &registry{binary: binary, flags: flags, dir: filepath.Join(t.TempDir(), "data"), grpc: freeAddr(t), http: freeAddr(t)}
 	r.client = &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 64}, Timeout: 30 * time.Second}
 	t.Cleanup(r.client.CloseIdleConnections)
 	r.start(t)
@@ -52,12 +60,12 @@ func (r *registry) on(dir string) *registry {
 // start starts the process and waits until it is ready.
 func (r *registry) start(t *testing.T) {
 	t.Helper()
-	bin, err := serverBinary()
+	bin, err := r.binary()
 	if err != nil {
 		t.Fatal(err)
 	}
 	r.client.CloseIdleConnections()
-	r.process = spawn(t, "registry", exec.Command(bin, "--data-dir", r.dir, "--grpc-addr", r.grpc, "--http-addr", r.http))
+	r.process = spawn(t, "registry", exec.Command(bin, append(r.flags, "--data-dir", r.dir, "--grpc-addr", r.grpc, "--http-addr", r.http)...))
 	eventually(t, "the registry is ready", 20*time.Second, func() error {
 		if !r.running() {
 			t.Fatalf("the registry does not start: %s", r.said())
