@@ -104,17 +104,7 @@ func (r *registry) call(ctx context.Context, method, path, body string, out any)
 }
 
 func (r *registry) callWith(ctx context.Context, method, path, body string, headers map[string]string, out any) (etag string, err error) {
-	req, err := http.NewRequestWithContext(ctx, method, "http://"+r.http+path, strings.NewReader(body))
-	if err != nil {
-		return "", err
-	}
-	token, _ := os.ReadFile(filepath.Join(r.dir, "admin.token")) // not there yet: refused
-	req.Header.Set("Authorization", "Bearer "+strings.TrimSpace(string(token)))
-	req.Header.Set("Content-Type", "application/json")
-	for name, value := range headers {
-		req.Header.Set(name, value)
-	}
-	resp, err := r.client.Do(req)
+	resp, err := r.send(ctx, method, path, body, headers)
 	if err != nil {
 		return "", err
 	}
@@ -130,6 +120,21 @@ func (r *registry) callWith(ctx context.Context, method, path, body string, head
 		err = json.Unmarshal(data, out)
 	}
 	return strings.Trim(resp.Header.Get("ETag"), `"`), err
+}
+
+// send makes a REST call with the administrator's token and gives the answer as it is.
+func (r *registry) send(ctx context.Context, method, path, body string, headers map[string]string) (*http.Response, error) {
+	req, err := http.NewRequestWithContext(ctx, method, "http://"+r.http+path, strings.NewReader(body))
+	if err != nil {
+		return nil, err
+	}
+	token, _ := os.ReadFile(filepath.Join(r.dir, "admin.token")) // not there yet: refused
+	req.Header.Set("Authorization", "Bearer "+strings.TrimSpace(string(token)))
+	req.Header.Set("Content-Type", "application/json")
+	for name, value := range headers {
+		req.Header.Set(name, value)
+	}
+	return r.client.Do(req)
 }
 
 // list reads all pages of a list, and its revision.
