@@ -83,9 +83,7 @@ func Open(st store.Store, log *slog.Logger) (*Catalog, error) {
 
 // Close finishes the writes under way and stops. It is idempotent.
 func (c *Catalog) Close() error {
-	if err := c.committer.Close(); err != nil {
-		return err
-	}
+	c.committer.Close()
 	if !c.notifier.stop() {
 		return nil
 	}

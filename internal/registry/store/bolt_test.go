@@ -61,7 +61,7 @@ func TestOpenErrors(t *testing.T) {
 				t.Fatal(err)
 			}
 			_, err := Open(dir)
-			wantError(t, err, ErrCorrupt, "is damaged; restore it from a copy")
+			wantError(t, err, ErrCorrupt, "restore it from a backup, or move it away to start empty")
 		})
 	}
 	t.Run("somebody else's", func(t *testing.T) {
@@ -114,8 +114,17 @@ func filled(tb testing.TB) (dir string, content []byte) {
 	if err := st.Close(); err != nil {
 		tb.Fatal(err)
 	}
-	content, err = os.ReadFile(filepath.Join(dir, fileName))
+	path := filepath.Join(dir, fileName)
+	content, err = os.ReadFile(path)
 	if err != nil {
+		tb.Fatal(err)
+	}
+	p, err := newPages(bytes.NewReader(content), int64(len(content)), pageSizeOf(content), false)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	content = content[:p.high*p.pageSize] // without what was set aside
+	if err := os.Truncate(path, int64(len(content))); err != nil {
 		tb.Fatal(err)
 	}
 	return dir, content
@@ -160,11 +169,12 @@ func TestDamage(t *testing.T) {
 		}
 		t.Logf("%d pages", len(used))
 	})
-	t.Run("the newer meta page", func(t *testing.T) {
-		broken := append([]byte(nil), whole...)
-		clear(broken[:pageSize])
-		clear(broken[pageSize : 2*pageSize])
-		wantError(t, tryOpen(t, broken), ErrCorrupt, "")
+	t.Run("a meta page", func(t *testing.T) {
+		for id := range 2 {
+			broken := append([]byte(nil), whole...)
+			clear(broken[id*pageSize : (id+1)*pageSize])
+			wantError(t, tryOpen(t, broken), ErrCorrupt, fmt.Sprintf("meta page %d is invalid", id))
+		}
 	})
 }
 
@@ -208,8 +218,11 @@ func pageSizeOf(content []byte) int { return int(u32(content[headerSize+8:])) }
 func pagesInUse(t *testing.T, content []byte) map[uint64]bool {
 	t.Helper()
 	size := uint64(pageSizeOf(content))
-	p := &pages{file: bytes.NewReader(content), pageSize: size, size: uint64(len(content)) / size, seen: make(map[uint64]bool)}
-	if err := p.check(); err != nil {
+	p, err := newPages(bytes.NewReader(content), int64(len(content)), int(size), false)
+	if err == nil {
+		err = p.check()
+	}
+	if err != nil {
 		t.Fatal(err)
 	}
 	first := make(map[uint64]bool)
