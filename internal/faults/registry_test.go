@@ -92,6 +92,10 @@ func (r *refusal) Error() string { return fmt.Sprintf("status %d: %s", r.status,
 
 // call makes a REST call and decodes the answer into out. It returns the revision in the answer's ETag, if it has one.
 func (r *registry) call(ctx context.Context, method, path, body string, out any) (etag string, err error) {
+	return r.callWith(ctx, method, path, body, nil, out)
+}
+
+func (r *registry) callWith(ctx context.Context, method, path, body string, headers map[string]string, out any) (etag string, err error) {
 	req, err := http.NewRequestWithContext(ctx, method, "http://"+r.http+path, strings.NewReader(body))
 	if err != nil {
 		return "", err
@@ -99,6 +103,9 @@ func (r *registry) call(ctx context.Context, method, path, body string, out any)
 	token, _ := os.ReadFile(filepath.Join(r.dir, "admin.token")) // not there yet: refused
 	req.Header.Set("Authorization", "Bearer "+strings.TrimSpace(string(token)))
 	req.Header.Set("Content-Type", "application/json")
+	for name, value := range headers {
+		req.Header.Set(name, value)
+	}
 	resp, err := r.client.Do(req)
 	if err != nil {
 		return "", err

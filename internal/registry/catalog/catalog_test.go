@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -215,8 +216,9 @@ func TestServiceBound(t *testing.T) {
 	}
 	mustPut(t, c, ins...)
 	mustPut(t, c, func() discovery.Instance { in := instance1("p00000"); in.Weight = 1; return in }()) // replaces
-	_, err := c.PutInstances(t.Context(), []discovery.Instance{instance1("one-more")})
-	if !errors.Is(err, discovery.ErrInvalid) || !strings.Contains(err.Error(), "10000") {
+	_, err := c.PutInstances(t.Context(), []discovery.Instance{instance1("p00001"), instance1("one-more")})
+	refused, ok := errors.AsType[*Refused](err)
+	if !ok || !errors.Is(err, ErrLimit) || refused.Key.ID != "one-more" || !strings.Contains(err.Error(), "10000") {
 		t.Errorf("instance 10001: %v", err)
 	}
 	if _, err := c.DeleteInstances(t.Context(), []InstanceKey{{product, "p00000"}}, discovery.Deleted); err != nil {
@@ -671,10 +673,14 @@ func TestServicesAreForgotten(t *testing.T) {
 
 func TestStoredGarbage(t *testing.T) {
 	for name, w := range map[string]store.Write{
-		"instance":    {Key: "i/shop/product/p1", Value: []byte("x")},
-		"protobuf":    {Key: "i/shop/product/p1", Value: append(make([]byte, instanceHeader), 0xff)},
+		"instance":    {Key: instanceKey(1), Value: []byte("x")},
+		"protobuf":    {Key: instanceKey(1), Value: []byte{0xff}},
+		"number":      {Key: "i/shop/product/p1", Value: []byte("x")},
+		"order":       {Key: "o/shop/product/p1", Value: []byte("{")},
+		"order key":   {Key: "o/shop", Value: []byte("{}")},
+		"alias":       {Key: "n/shop/x", Value: []byte("..")},
 		"rule":        {Key: "r/shop/Route/a", Value: []byte("{}")},
-		"unknown key": {Key: "what", Value: []byte("x")},
+		"version key": {Key: "h/shop/Route/a/12", Value: []byte("{}")},
 		"ceiling":     {Key: ceilingKey, Value: []byte("x")},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -682,7 +688,7 @@ func TestStoredGarbage(t *testing.T) {
 			if err := st.Commit([]store.Write{w}); err != nil {
 				t.Fatal(err)
 			}
-			if c, err := Open(st, nil); !errors.Is(err, store.ErrCorrupt) || !strings.Contains(err.Error(), w.Key) {
+			if c, err := Open(st, nil); !errors.Is(err, store.ErrCorrupt) || !strings.Contains(err.Error(), strconv.Quote(w.Key)) {
 				t.Errorf("catalog %v, error %v, want ErrCorrupt that names %s", c, err, w.Key)
 			}
 		})

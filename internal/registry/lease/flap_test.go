@@ -45,6 +45,7 @@ func TestFlapping(t *testing.T) {
 			key := f.register("p1", SessionTTL)
 			h := f.Hold(SessionTTL)
 			h.Add(key)
+			h = f.flap(key, h) // from now on it is its process's own
 			before, commits := f.cat.Revision().Number, f.st.commits.Load()
 			for range 100 {
 				f.renewing(h, 2*time.Second)
