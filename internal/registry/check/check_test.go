@@ -202,8 +202,8 @@ func TestFailuresInARow(t *testing.T) {
 		w.want("a", true)
 		once()
 		w.want("a", false)
-		if w.told != 2 {
-			t.Errorf("told %d times, want 2", w.told)
+		if w.told != 3 || strings.Count(w.log.String(), "check:") != 2 {
+			t.Errorf("told %d times, want 3: unhealthy, still so, healthy; log %s", w.told, &w.log)
 		}
 	})
 }
@@ -341,6 +341,7 @@ func TestReplacedWhileUnhealthy(t *testing.T) {
 		time.Sleep(2 * time.Second)
 		w.want("moved", false)
 		w.want("unchecked", false)
+		time.Sleep(10 * time.Second)
 		w.want("labelled", true)
 		w.Close()
 		if len(w.targets) != 2 || len(w.queue)+w.running < 2 {
