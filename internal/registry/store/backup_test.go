@@ -191,7 +191,7 @@ func TestBadBackups(t *testing.T) {
 			wantError(t, err, ErrBackup, c.says)
 		})
 	}
-	for n := range len(good) {
+	for n := range good {
 		if _, err := CheckBackup(bytes.NewReader(good[:n])); !errors.Is(err, ErrBackup) {
 			t.Fatalf("cut to %d bytes: %v", n, err)
 		}
