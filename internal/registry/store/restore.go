@@ -75,7 +75,7 @@ func build(path string, r io.Reader) (info Info, err error) {
 	if err != nil {
 		return Info{}, err
 	}
-	info, err = readBackup(r, b.add)
+	info, err = newBackupReader(r).run(b.add)
 	if err == nil {
 		err = b.finish(info.Revision)
 	}
