@@ -291,11 +291,17 @@ func TestSetStates(t *testing.T) {
 	if in, _, _ := c.Instance(product, "p1"); in.State != discovery.Suspect {
 		t.Errorf("state %s after a change, want suspect", in.State)
 	}
-	if _, err := c.PutLeased(t.Context(), []discovery.Instance{changed}, time.Second); err != nil {
-		t.Fatal(err)
-	}
-	if in, _, _ := c.Instance(product, "p1"); in.State != discovery.Up {
-		t.Errorf("state %s after it registered, want up", in.State)
+	for before, after := range map[discovery.State]discovery.State{
+		discovery.Suspect:   discovery.Suspect, // its lease will say that it is up, unless it flaps
+		discovery.Unhealthy: discovery.Up,      // or else its removal, which may be under way, would meet it
+	} {
+		c.SetStates([]StateChange{{product, "p1", before}})
+		if _, err := c.PutLeased(t.Context(), []discovery.Instance{changed}, time.Second); err != nil {
+			t.Fatal(err)
+		}
+		if in, _, _ := c.Instance(product, "p1"); in.State != after {
+			t.Errorf("state %s after it registered as %s, want %s", in.State, before, after)
+		}
 	}
 }
 

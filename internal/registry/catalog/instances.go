@@ -66,8 +66,9 @@ func (c *Catalog) PutInstances(ctx context.Context, ins []discovery.Instance) (d
 }
 
 // PutTerms is [Catalog.PutInstances] with terms, which are stored with the instances, so that leases and checks begin
-// anew after a restart. A registration is a sign of life, so their lease is up again; what a check found stays if the
-// check is the same.
+// anew after a restart. A registration is a sign of life, so what was unhealthy is up again; what was suspect its lease
+// has to say, so that a process which connects again writes nothing, and one that flaps is not told as up each time. What
+// a check found stays if the check is the same.
 func (c *Catalog) PutTerms(ctx context.Context, ins []discovery.Instance, t Terms) (discovery.Revision, error) {
 	return c.put(ctx, ins, manner{terms: t})
 }
@@ -177,6 +178,9 @@ func (d *draft) admit(records []record) error {
 // replace gives the record what it keeps of the instance that it replaces, and its order. old may be nil.
 func (d *draft) replace(r *record, old *instance) (err error) {
 	if old != nil {
+		if r.in.ttl > 0 && old.health == suspect {
+			r.in.health = suspect
+		}
 		if r.keep {
 			r.in = r.in.withTerms(old)
 			if r.value, err = encodeInstance(r.key.Service, r.in); err != nil {
