@@ -66,9 +66,9 @@ func (c *Catalog) PutInstances(ctx context.Context, ins []discovery.Instance) (d
 }
 
 // PutTerms is [Catalog.PutInstances] with terms, which are stored with the instances, so that leases and checks begin
-// anew after a restart. A registration is a sign of life, so what was unhealthy is up again; what was suspect its lease
-// has to say, so that a process which connects again writes nothing, and one that flaps is not told as up each time. What
-// a check found stays if the check is the same.
+// anew after a restart. A registration is a sign of life, so what its lease called unhealthy is up again; what is suspect
+// the lease has to say, so that a process which connects again writes nothing, and one that flaps is not told as up each
+// time. What a check found stays if the check is the same.
 func (c *Catalog) PutTerms(ctx context.Context, ins []discovery.Instance, t Terms) (discovery.Revision, error) {
 	return c.put(ctx, ins, manner{terms: t})
 }
@@ -178,14 +178,14 @@ func (d *draft) admit(records []record) error {
 // replace gives the record what it keeps of the instance that it replaces, and its order. old may be nil.
 func (d *draft) replace(r *record, old *instance) (err error) {
 	if old != nil {
-		if r.in.ttl > 0 && old.health == suspect {
-			r.in.health = suspect
-		}
 		if r.keep {
 			r.in = r.in.withTerms(old)
 			if r.value, err = encodeInstance(r.key.Service, r.in); err != nil {
 				return fmt.Errorf("instance %q: %w: %w", r.key.ID, discovery.ErrInvalid, err)
 			}
+		}
+		if !r.keep && r.in.ttl > 0 && old.health == suspect {
+			r.in.health = suspect
 		}
 		r.in.failing = old.failing && sameCheck(old.check(), r.in.check())
 	}

@@ -121,26 +121,29 @@ func (s *Server) openData(c *Config) error {
 	}
 	s.onRelease(s.catalog.Close)
 	s.leases = lease.New(s.catalog, c.Log)
-	s.onRelease(s.leases.Close)
+	s.onRelease(func() error { s.leases.Close(); return nil })
 	return nil
 }
 
 func (s *Server) addSessions(c Config, tokens *access.Tokens, identity *access.Identity) {
 	s.sessions = session.New(s.catalog, s.leases, session.Options{
-		Authorize: func(_ context.Context, token string) error { return authorize(tokens, token) },
-		Log:       c.Log,
-		Version:   c.Version,
+		Authorize: func(_ context.Context, token, from string) (access.Grant, error) {
+			return authorize(tokens, token, from)
+		},
+		Log:     c.Log,
+		Version: c.Version,
 	})
 	s.grpc = grpc.NewServer(append(session.ServerOptions(), grpc.Creds(credentials.NewTLS(identity.TLS())))...)
 	s.sessions.Register(s.grpc)
 	s.onRelease(s.closeSessions)
 }
 
-func authorize(tokens *access.Tokens, token string) error {
-	if tokens.Workload(token) {
-		return nil
+func authorize(tokens *access.Tokens, token, from string) (access.Grant, error) {
+	grant, err := tokens.Check(token, from)
+	if !errors.Is(err, access.ErrUnknown) {
+		return grant, err
 	}
-	return errors.New("the token is not this server's; SDKs of the same user find theirs by themselves, others need the one in workload.token of the server's data directory (WEFT_TOKEN)")
+	return grant, errors.New("the token is not this server's; SDKs of the same user find theirs by themselves, others need the one in workload.token of the server's data directory (WEFT_TOKEN)")
 }
 
 // closeSessions ends all sessions, then the connections.
