@@ -41,6 +41,7 @@ type config struct {
 	rules       []rule.Rule
 	token       string
 	tokenFile   string
+	pin         string
 	locality    discovery.Locality
 	log         *slog.Logger
 	registerer  prometheus.Registerer
@@ -49,6 +50,7 @@ type config struct {
 	classifiers [engine.NumProtocols]engine.Classifier
 	cacheDir    string
 	noCache     bool
+	hasty       bool // instances leave without waiting for their callers; the control of a test
 }
 
 func configure(options []Option) (config, error) {
@@ -103,7 +105,10 @@ func (c *config) chooseRegistry() {
 		c.registry = []string{"127.0.0.1:7070"}
 	}
 	c.useRegistry = len(c.registry) > 0
-	c.token = cmp.Or(c.token, os.Getenv("WEFT_TOKEN"))
+	if c.tokenFile == "" { // which is as explicit as a token
+		c.token = cmp.Or(c.token, os.Getenv("WEFT_TOKEN"))
+	}
+	c.pin = os.Getenv("WEFT_PIN")
 }
 
 func (c *config) chooseCache() {
@@ -120,6 +125,9 @@ func (c *config) chooseCache() {
 func WithService(name string) Option {
 	return option(func(c *config) (err error) {
 		c.name, err = discovery.ParseName(name, discovery.DefaultNamespace)
+		if err == nil && !discovery.IsLabel(c.name.Service) {
+			err = fmt.Errorf("service name %q: %w: want a DNS label (a-z, 0-9, -, at most 63 characters)", name, discovery.ErrInvalid)
+		}
 		return err
 	})
 }
@@ -134,7 +142,8 @@ func WithLabels(labels map[string]string) Option {
 }
 
 // WithRegistry sets the addresses (host:port) of the registry server's session port. The default is WEFT_REGISTRY, a
-// list with commas, else 127.0.0.1:7070 unless other sources are given.
+// list with commas, else 127.0.0.1:7070 unless other sources are given. A server on another host is known by WEFT_PIN, the
+// SHA-256 of its key in hex; on this host its credential file says it.
 func WithRegistry(addr ...string) Option {
 	return option(func(c *config) error {
 		for _, a := range addr {
@@ -299,7 +308,7 @@ func (m *Mesh) openSources() error {
 	if !c.useRegistry {
 		return nil
 	}
-	r, err := registry.New(registry.Options{Addrs: c.registry, Token: c.token, TokenFile: c.tokenFile, Service: c.name.Service,
+	r, err := registry.New(registry.Options{Addrs: c.registry, Token: c.token, TokenFile: c.tokenFile, Pin: c.pin, Service: c.name.Service,
 		Namespace: c.name.Namespace, CacheDir: c.cacheDir, Logger: c.log})
 	if err != nil {
 		return err

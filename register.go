@@ -149,9 +149,10 @@ func (r *Registration) setState(ctx context.Context, s discovery.State) error {
 	return r.Update(ctx, in)
 }
 
-// Close takes the instance out of the mesh: it is marked as draining so that no new calls come, calls in flight are waited
-// for until ctx ends (30 s without a deadline), and the instance is deregistered. Stop the server afterwards. Close is
-// idempotent; a second call waits for the first.
+// Close takes the instance out of the mesh: it is marked as draining so that no new calls come, the processes that call it
+// have 5 s to take note of that (without a session with the registry nobody can tell), calls in flight are waited for until
+// ctx ends (30 s without a deadline), and the instance is deregistered. Stop the server afterwards. Close is idempotent; a
+// second call waits for the first.
 func (r *Registration) Close(ctx context.Context) error {
 	r.mu.Lock()
 	if r.closing {
@@ -176,13 +177,21 @@ func (r *Registration) Close(ctx context.Context) error {
 	return r.result
 }
 
-// leaveWait is how long Close waits for a word of the registry: for the draining to be known, and again for the end.
+// leaveWait is how long Close waits for a word of the registry: for the draining to be written, for the callers to have
+// taken note of it, and again for the end.
 const leaveWait = 5 * time.Second
+
+// quiet is for how long no call may be in flight before Close believes that none is on its way either: one may have chosen
+// the instance just before its caller took note.
+const quiet = 50 * time.Millisecond
 
 func (r *Registration) leave(ctx context.Context) error {
 	select {
 	case <-r.inner.Acked():
 		err := bounded(ctx, leaveWait, func(ctx context.Context) error { return r.setState(ctx, discovery.Draining) })
+		if err == nil {
+			r.settle(ctx)
+		}
 		r.mesh.awaitIdle(ctx) // also with the registry away: the calls in flight are there
 		if err != nil {
 			return errors.Join(err, bounded(ctx, time.Second, r.inner.Close)) // its lease will tell
@@ -195,17 +204,31 @@ func (r *Registration) leave(ctx context.Context) error {
 	return bounded(ctx, leaveWait, r.inner.Close)
 }
 
+// settle waits until the callers know that the instance drains.
+func (r *Registration) settle(ctx context.Context) {
+	s, ok := r.inner.(discovery.Settler)
+	if !ok || r.mesh.cfg.hasty {
+		return
+	}
+	if err := bounded(ctx, leaveWait, s.Settle); err != nil {
+		r.mesh.cfg.log.Warn("weft: an instance leaves though not every caller is known to have taken note", "instance", r.Instance().ID, "error", err)
+	}
+}
+
 func bounded(ctx context.Context, most time.Duration, do func(context.Context) error) error {
 	ctx, cancel := context.WithTimeout(ctx, most)
 	defer cancel()
 	return do(ctx)
 }
 
-// awaitIdle waits until no inbound call is in flight.
+// awaitIdle waits until no inbound call has been in flight for a moment.
 func (m *Mesh) awaitIdle(ctx context.Context) {
 	ticker := time.NewTicker(10 * time.Millisecond)
 	defer ticker.Stop()
-	for m.inbound.InFlight() > 0 {
+	for idle := time.Now(); time.Since(idle) < quiet; {
+		if m.inbound.InFlight() > 0 {
+			idle = time.Now()
+		}
 		select {
 		case <-ticker.C:
 		case <-ctx.Done():

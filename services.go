@@ -3,7 +3,9 @@ package weft
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
+	"strings"
 	"sync"
 
 	"github.com/weftmesh/weft/discovery"
@@ -29,7 +31,7 @@ type services struct {
 	byDialled sync.Map // string → *engine.Service
 
 	mu       sync.Mutex // taken before an engine.Service's own; guards what follows
-	byFull   map[discovery.Name]*engine.Service
+	byFull   map[discovery.Name]*watch
 	isClosed bool
 }
 
@@ -42,7 +44,7 @@ var (
 )
 
 func newServices(e *engine.Engine, cfg plan.Config, c config) *services {
-	s := &services{engine: e, cfg: cfg, namespace: cfg.Caller.Namespace, source: discovery.Merge(c.sources...), byFull: map[discovery.Name]*engine.Service{}}
+	s := &services{engine: e, cfg: cfg, namespace: cfg.Caller.Namespace, source: discovery.Merge(c.sources...), byFull: map[discovery.Name]*watch{}}
 	for _, src := range c.sources {
 		if rs, ok := src.(rule.Source); ok {
 			s.rules = append(s.rules, rs)
@@ -69,6 +71,9 @@ func (s *services) ServiceForHost(host string) (svc *engine.Service, ours bool, 
 	name, ours := httpweft.IsOurs(host)
 	if !ours {
 		return nil, false, nil
+	}
+	if service, _, _ := strings.Cut(name, "."); !discovery.IsLabel(service) { // other aliases are gRPC targets only
+		return nil, true, fmt.Errorf("host %q: %w: want a DNS label", host, discovery.ErrInvalid)
 	}
 	svc, err = s.Service(name)
 	return svc, true, err
@@ -117,7 +122,7 @@ func (s *services) watchInstances(ctx context.Context, dialled string, apply fun
 		return err
 	}
 	if dialled != name.Service || name.Namespace == discovery.DefaultNamespace {
-		return s.source.Watch(ctx, name.String(), apply)
+		return s.watchTarget(ctx, name, apply)
 	}
 	l := &lookup[discovery.Snapshot]{publish: apply, missing: func(s discovery.Snapshot) bool { return s.Missing }}
 	var errs [2]error
@@ -125,7 +130,7 @@ func (s *services) watchInstances(ctx context.Context, dialled string, apply fun
 	for i, namespace := range []string{name.Namespace, discovery.DefaultNamespace} {
 		watches.Go(func() {
 			full := discovery.Name{Service: name.Service, Namespace: namespace}
-			errs[i] = s.source.Watch(ctx, full.String(), func(s discovery.Snapshot) { l.update(i, s) })
+			errs[i] = s.watchTarget(ctx, full, func(s discovery.Snapshot) { l.update(i, s) })
 		})
 	}
 	watches.Wait()
@@ -168,10 +173,27 @@ func (l *lookup[T]) update(i int, what T) {
 
 // full returns the service of a full name, watched.
 func (s *services) full(name discovery.Name) (*engine.Service, error) {
+	w, err := s.watched(name)
+	if err != nil {
+		return nil, err
+	}
+	return w.service, nil
+}
+
+// target returns what a full name stands for when it is no alias.
+func (s *services) target(name discovery.Name) (*engine.Service, error) {
+	w, err := s.watched(name)
+	if err != nil {
+		return nil, err
+	}
+	return w.own, nil
+}
+
+func (s *services) watched(name discovery.Name) (*watch, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if svc := s.byFull[name]; svc != nil {
-		return svc, nil
+	if w := s.byFull[name]; w != nil {
+		return w, nil
 	}
 	switch {
 	case s.isClosed:
@@ -183,14 +205,14 @@ func (s *services) full(name discovery.Name) (*engine.Service, error) {
 	for p := range engine.NumProtocols {
 		svc.Recorders[p] = plan.Recorder(s.cfg, telemetry.Outbound, p, name.String())
 	}
-	s.byFull[name] = svc
-	s.watch(name, svc)
-	return svc, nil
+	w := s.watch(name, svc)
+	s.byFull[name] = w
+	return w, nil
 }
 
 // watch begins to keep the plan of a service up to date.
-func (s *services) watch(name discovery.Name, svc *engine.Service) {
-	w := &watch{service: svc, builder: plan.NewBuilder(s.cfg, name), rules: make([][]rule.Rule, len(s.rules)), waiting: len(s.rules) + 1}
+func (s *services) watch(name discovery.Name, svc *engine.Service) *watch {
+	w := &watch{service: svc, own: s.engine.NewService(name.String()), target: s.target, builder: plan.NewBuilder(s.cfg, name), rules: make([][]rule.Rule, len(s.rules)), waiting: len(s.rules) + 1}
 	s.run(func() error {
 		return s.source.Watch(s.ctx, name.String(), w.instances)
 	}, name)
@@ -201,6 +223,7 @@ func (s *services) watch(name discovery.Name, svc *engine.Service) {
 			return err
 		}, name)
 	}
+	return w
 }
 
 // run starts a watch and logs why it ended, unless the mesh was closed.
@@ -215,9 +238,12 @@ func (s *services) run(watch func() error, name discovery.Name) {
 // watch is the current knowledge of one service, from which its plans are made. The first plan is made when the
 // instances and the rules of every source are known.
 type watch struct {
-	service *engine.Service
+	service *engine.Service // as it is called: of an alias, what that stands for
+	own     *engine.Service // of the name itself
+	target  func(discovery.Name) (*engine.Service, error)
 
-	mu      sync.Mutex // taken before the service's own
+	mu      sync.Mutex // taken before a service's own, and before a hop's
+	hop     *hop       // nil unless the name is an alias
 	builder *plan.Builder
 	guard   discovery.Guard
 	view    discovery.View
@@ -230,6 +256,7 @@ func (w *watch) instances(s discovery.Snapshot) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.view = w.guard.Apply(s)
+	w.follow(s.Alias)
 	if !w.hasView {
 		w.hasView = true
 		w.waiting--
@@ -274,7 +301,10 @@ func (w *watch) publish() []rule.Nack {
 	}
 	p, nacks := w.builder.Build(w.view, rules)
 	if p != nil && w.waiting == 0 {
-		w.service.Publish(p)
+		w.own.Publish(p)
+		if w.hop == nil {
+			w.service.Publish(p)
+		}
 	}
 	return nacks
 }

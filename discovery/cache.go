@@ -25,6 +25,7 @@ type Cached struct {
 	Service   string            `json:"service"` // full name, "product.shop"
 	Revision  Revision          `json:"revision,omitzero"`
 	Instances []Instance        `json:"instances"`
+	Alias     string            `json:"alias,omitempty"` // of a service that is another name of this one
 	Rules     []json.RawMessage `json:"rules,omitempty"`
 	SavedAt   time.Time         `json:"savedAt"`
 }

@@ -135,6 +135,8 @@ type Snapshot struct {
 	Removed   []Removal  `json:"removed,omitempty"`
 	// Missing says that the service does not exist at the source: no instance and no rule names it.
 	Missing bool `json:"missing,omitempty"`
+	// Alias says that the service is another name of this one, "product.shop": its instances are to be asked for there.
+	Alias string `json:"alias,omitempty"`
 	// Stale says that the snapshot comes from the on-disk cache and the source has not been reached yet.
 	Stale bool `json:"stale,omitempty"`
 }
@@ -176,6 +178,13 @@ type Registration interface {
 	Close(ctx context.Context) error
 }
 
+// Settler is implemented by a [Registration] that can tell when callers know of its state.
+type Settler interface {
+	// Settle returns nil once every live caller of the instance's service has applied what was acknowledged before,
+	// such as that it drains. Its error says that this is not known: ctx ended first, or there is nobody to ask.
+	Settle(ctx context.Context) error
+}
+
 // ErrInvalid is wrapped by errors about an instance or a name that no registry would take.
 var ErrInvalid = errors.New("invalid")
 
@@ -192,16 +201,22 @@ type Name struct {
 func (n Name) String() string { return n.Service + "." + n.Namespace }
 
 // ParseName reads "product" or "product.shop"; the first gets the namespace given. Both parts are DNS labels:
-// lower-case letters, digits and inner hyphens, at most 63 characters.
+// lower-case letters, digits and inner hyphens, at most 63 characters. The first may also be an alias: see [IsAlias].
 func ParseName(s, namespace string) (Name, error) {
 	service, ns, full := strings.Cut(s, ".")
 	if !full {
 		ns = namespace
 	}
-	if !IsLabel(service) || !IsLabel(ns) {
-		return Name{}, fmt.Errorf("service name %q: %w: want \"service\" or \"service.namespace\", each a DNS label (a-z, 0-9, -, at most 63 characters)", s, ErrInvalid)
+	if !IsAlias(service) || !IsLabel(ns) {
+		return Name{}, fmt.Errorf("service name %.140q: %w: want \"service\" or \"service.namespace\", each a DNS label (a-z, 0-9, -, at most 63 characters), or an alias: 1 to 63 printable ASCII characters without space . / ? # %%", s, ErrInvalid)
 	}
 	return Name{Service: service, Namespace: ns}, nil
+}
+
+// IsAlias reports whether s may be an alias, as every service's own name may: 1 to 63 printable ASCII characters without
+// space . / ? # %, such as "1001:20", and not "*".
+func IsAlias(s string) bool {
+	return len(s) >= 1 && len(s) <= 63 && s != "*" && printable(s) && !strings.ContainsAny(s, "./?#%")
 }
 
 // IsLabel reports whether s is a DNS label: lower-case letters, digits and inner hyphens, 1 to 63 characters.

@@ -13,7 +13,7 @@ const MergeWait = time.Second
 
 // Merge is a [Source] that asks several at once. A merged snapshot holds the union of the instances: of those
 // with the same ID the one of the first source in order. Its revision is that of the first source that has one;
-// it is Missing when every source says so, and Stale when any is. A removal counts once no source has the
+// it is Missing when every source says so, Stale when any is, and an alias when one says so. A removal counts once no source has the
 // instance any more.
 //
 // The first snapshot is delivered when every source has answered, or [MergeWait] after the first answer; from
@@ -118,6 +118,9 @@ func (m *merger) deliver() {
 		}
 		merged.Missing = merged.Missing && part.Missing
 		merged.Stale = merged.Stale || part.Stale
+		if merged.Alias == "" {
+			merged.Alias = part.Alias
+		}
 		if merged.Revision.IsZero() {
 			merged.Revision = part.Revision
 		}

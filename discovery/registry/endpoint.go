@@ -3,6 +3,7 @@ package registry
 import (
 	"cmp"
 	"context"
+	"crypto/sha256"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -26,34 +27,52 @@ type finder struct {
 	addrs     []string
 	token     string
 	tokenFile string
+	pin       string // "": the credential file's
 	at        int
 }
 
-// next takes the addresses in turn.
+// next takes the addresses in turn. With a pin and a token of its own the credential file is not looked at.
 func (f *finder) next(context.Context) (session.Endpoint, error) {
 	addr := f.addrs[f.at%len(f.addrs)]
 	f.at++
-	port, err := portOf(addr)
-	if err != nil {
-		return session.Endpoint{}, err
-	}
-	file, err := credential.Read(port)
-	if errors.Is(err, fs.ErrNotExist) {
-		return session.Endpoint{}, fmt.Errorf("registry %s: no credential file: %w; is registry-server running as this user?", addr, err)
-	}
-	if err != nil {
-		return session.Endpoint{}, fmt.Errorf("registry %s: %w", addr, err)
+	var file credential.File
+	if f.pin == "" || f.token == "" && f.tokenFile == "" {
+		var err error
+		if file, err = readFile(addr); err != nil {
+			return session.Endpoint{}, fmt.Errorf("registry %s: %w", addr, err)
+		}
 	}
 	endpoint := session.Endpoint{Target: addr}
 	if isLoopback(addr) {
 		endpoint.Target = cmp.Or(file.GRPC, addr) // it may listen on the other loopback address
 	}
-	pin, err := hex.DecodeString(file.Pin)
-	if err != nil || copy(endpoint.Pin[:], pin) != len(pin) || len(pin) != len(endpoint.Pin) {
-		return session.Endpoint{}, fmt.Errorf("registry %s: credential file: pin %q: want %d hex digits", addr, file.Pin, 2*len(endpoint.Pin))
+	var err error
+	if endpoint.Pin, err = parsePin(cmp.Or(f.pin, file.Pin)); err != nil {
+		return session.Endpoint{}, fmt.Errorf("registry %s: %w", addr, err)
 	}
 	endpoint.Token, err = f.readToken(file.Token)
 	return endpoint, err
+}
+
+func readFile(addr string) (credential.File, error) {
+	port, err := portOf(addr)
+	if err != nil {
+		return credential.File{}, err
+	}
+	file, err := credential.Read(port)
+	if errors.Is(err, fs.ErrNotExist) {
+		err = fmt.Errorf("no credential file: %w; is registry-server running as this user? A server elsewhere needs its pin and a token (WEFT_PIN, WEFT_TOKEN)", err)
+	}
+	return file, err
+}
+
+func parsePin(text string) (pin [sha256.Size]byte, err error) {
+	data, err := hex.DecodeString(text)
+	if err != nil || len(data) != len(pin) {
+		return pin, fmt.Errorf("pin %.140q: want %d hex digits", text, 2*len(pin))
+	}
+	copy(pin[:], data)
+	return pin, nil
 }
 
 func (f *finder) readToken(standard string) (string, error) {

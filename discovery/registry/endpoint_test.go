@@ -65,6 +65,9 @@ func TestFinder(t *testing.T) {
 		"empty token file":    {finder{addrs: []string{"127.0.0.1:7070"}, tokenFile: file("e", "\n")}, "", "", "want 1 to"},
 		"large token file":    {finder{addrs: []string{"127.0.0.1:7070"}, tokenFile: file("l", strings.Repeat("x", maxToken+1))}, "", "", "want 1 to"},
 		"no credential file":  {finder{addrs: []string{"127.0.0.1:7072"}}, "", "", "is registry-server running"},
+		"own pin and token":   {finder{addrs: []string{"10.0.0.9:7079"}, pin: pin, token: "mine"}, "10.0.0.9:7079", "mine", ""},
+		"own pin alone":       {finder{addrs: []string{"127.0.0.1:7071"}, pin: pin}, "127.0.0.1:7071", "", ""},
+		"own pin, no token":   {finder{addrs: []string{"10.0.0.9:7079"}, pin: pin}, "", "", "WEFT_TOKEN"},
 		"pin of wrong length": {finder{addrs: []string{"127.0.0.1:7071"}}, "", "", "want 64 hex digits"},
 	} {
 		got, err := c.finder.next(t.Context())
@@ -96,6 +99,7 @@ func TestOptions(t *testing.T) {
 		`":7070"`:          {Addrs: []string{":7070"}},
 		`"h:0"`:            {Addrs: []string{"h:0"}},
 		"at most one":      {Token: "t", TokenFile: "f"},
+		`pin "abc": want`:  {Pin: "abc"},
 		`service "A"`:      {Service: "A"},
 		`namespace "a.b"`:  {Namespace: "a.b"},
 		`"h:70700": want`:  {Addrs: []string{"h:70700"}},

@@ -78,7 +78,7 @@ func (e *entry) load() session.Revision {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.cached = true
-	e.snapshot.Revision, e.snapshot.Instances = state.Revision, state.Instances
+	e.snapshot.Revision, e.snapshot.Instances, e.snapshot.Alias = state.Revision, state.Instances, state.Alias
 	e.rules = readRules(ruleSet{}, state.Rules)
 	e.guard.Apply(e.snapshot)
 	if state.Revision.Number == 0 {
@@ -145,7 +145,7 @@ func (e *entry) update(u *weftv1.Update) []*weftv1.Nack {
 	if first || u.GetHasRules() {
 		e.tellRules()
 	}
-	if first || u.GetSnapshot() || len(u.GetInstances())+len(u.GetRemovals()) > 0 || old.Stale || old.Missing != e.snapshot.Missing {
+	if first || u.GetSnapshot() || len(u.GetInstances())+len(u.GetRemovals()) > 0 || old.Stale || old.Missing != e.snapshot.Missing || old.Alias != e.snapshot.Alias {
 		e.tell()
 	}
 	e.save()
@@ -178,6 +178,7 @@ func (e *entry) save() {
 	view := e.guard.Apply(e.snapshot)
 	state := discovery.Cached{
 		Service: e.service, Revision: e.snapshot.Revision, Instances: view.Instances, Rules: e.rules.texts(), SavedAt: time.Now(),
+		Alias: e.snapshot.Alias,
 	}
 	if len(view.Instances)+len(view.Kept) != len(e.snapshot.Instances) {
 		state.Instances = slices.Concat(view.Instances, view.Kept)
@@ -187,7 +188,7 @@ func (e *entry) save() {
 	if len(e.rules.unread) > 0 { // a newer program may be able to read them: it has to be sent them again
 		state.Revision = discovery.Revision{}
 	}
-	if e.cached || len(state.Instances)+len(state.Rules) > 0 { // names that do not exist make no files
+	if e.cached || len(state.Instances)+len(state.Rules)+len(state.Alias) > 0 { // names that do not exist make no files
 		e.cached = true
 		e.source.saver.put(state)
 	}

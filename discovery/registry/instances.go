@@ -13,8 +13,9 @@ func merge(old discovery.Snapshot, u *weftv1.Update) discovery.Snapshot {
 	next := discovery.Snapshot{
 		Service:  old.Service,
 		Revision: discovery.Revision{Epoch: u.GetEpoch(), Number: u.GetRevision()},
-		Missing:  u.GetMissing(),
+		Alias:    aliasOf(u),
 	}
+	next.Missing = u.GetMissing() && next.Alias == ""
 	changed := fromWire(u.GetInstances())
 	if whole := u.GetSnapshot() || u.GetMissing(); whole {
 		next.Instances = changed
@@ -31,6 +32,15 @@ func merge(old discovery.Snapshot, u *weftv1.Update) discovery.Snapshot {
 		}
 	}
 	return next
+}
+
+// aliasOf gives the full name that the service is another name of; "" if it is none, or the name is no name.
+func aliasOf(u *weftv1.Update) string {
+	name, err := discovery.ParseName(u.GetAlias(), "")
+	if err != nil {
+		return ""
+	}
+	return name.String()
 }
 
 // replace returns the instances with those that changed and without those that are gone. All are sorted by ID.

@@ -165,6 +165,16 @@ func (r *registration) Update(ctx context.Context, in discovery.Instance) error 
 	return invalidIf(err)
 }
 
+// Settle implements discovery.Settler.
+func (r *registration) Settle(ctx context.Context) error {
+	name := discovery.Name{Service: r.in.Service, Namespace: r.in.Namespace} // which never change
+	got, err := r.source.session.Settle(ctx, name.String())
+	if err == nil && got.Acked < got.Live {
+		err = fmt.Errorf("%d of %d callers of %s have applied its present state", got.Acked, got.Live, name)
+	}
+	return err
+}
+
 // Close implements discovery.Registration. It waits for a Ready that is being asked, which must heed its ctx.
 func (r *registration) Close(ctx context.Context) error {
 	r.stop()

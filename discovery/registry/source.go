@@ -52,6 +52,9 @@ type Options struct {
 	// set. Neither: the credential file's.
 	Token     string
 	TokenFile string
+	// Pin is the SHA-256 of the server key's SubjectPublicKeyInfo in hex, as "registry-server doctor" and the server's
+	// credential file say it. "": the credential file's, which a server on another host does not leave here.
+	Pin string
 
 	Service   string // of this process; "": it has none and cannot register
 	Namespace string // "": "default"
@@ -84,7 +87,7 @@ func New(opts Options) (*Source, error) {
 	if err != nil {
 		return nil, err
 	}
-	find := &finder{addrs: opts.Addrs, token: opts.Token, tokenFile: opts.TokenFile}
+	find := &finder{addrs: opts.Addrs, token: opts.Token, tokenFile: opts.TokenFile, pin: opts.Pin}
 	return open(opts, find.next, nil), nil
 }
 
@@ -95,6 +98,11 @@ func (o Options) complete() (Options, error) {
 	for _, addr := range o.Addrs {
 		if _, err := portOf(addr); err != nil {
 			return o, err
+		}
+	}
+	if o.Pin != "" {
+		if _, err := parsePin(o.Pin); err != nil {
+			return o, fmt.Errorf("registry options: %w", err)
 		}
 	}
 	if o.Token != "" && o.TokenFile != "" {

@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"slices"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -30,6 +31,7 @@ const (
 	large        = 16 << 10 // bytes of an update that is acknowledged at once when it is a subscription's first
 	ackAfter     = 100 * time.Millisecond
 	ackSpread    = 400 * time.Millisecond // many clients must not acknowledge one push at the same instant
+	urgentSpread = 20 * time.Millisecond  // somebody waits for these
 	defaultRenew = 5 * time.Second
 	maxRenew     = time.Minute
 
@@ -38,6 +40,9 @@ const (
 	namesSize = 1000 // services, of 127 characters
 	maxNacks  = 100  // rules, with a reason of 1 KiB
 )
+
+// errMoveOn is a server that ended the session without an error, as it does now and then so that load spreads again.
+var errMoveOn = errors.New("the server asked to connect again")
 
 var errLate = fmt.Errorf("no answer within %v", connectTimeout)
 
@@ -49,6 +54,7 @@ type link struct {
 	renewEvery    time.Duration
 	wake          chan struct{} // of capacity 1: there is something to say
 	ackSoon       chan struct{} // of capacity 1: there is something to acknowledge
+	ackUrgent     chan struct{} // of capacity 1: at once
 
 	subscribe   map[string]bool
 	unsubscribe map[string]bool
@@ -59,6 +65,8 @@ type link struct {
 	later       map[string]*Registration // to be said again at the next renewal
 	acks        map[string]bool
 	ackNow      bool
+	settle      []*weftv1.Settle
+	settles     map[uint64]*settling // that are not answered
 	seq         uint64
 	unanswered  []batch
 
@@ -92,7 +100,7 @@ func (s *Session) connect(endpoint Endpoint) (lived time.Duration, err error) {
 	case errors.Is(context.Cause(ctx), errLate):
 		err = errLate
 	case errors.Is(err, io.EOF):
-		err = errors.New("the server ended the session")
+		err = errMoveOn
 	}
 	return lived, fmt.Errorf("registry %s: %w", endpoint.Target, err)
 }
@@ -130,7 +138,7 @@ func (s *Session) open(ctx context.Context, conn *grpc.ClientConn) (*link, error
 	_ = stream.Send(&weftv1.ConnectRequest{Message: &weftv1.ConnectRequest_Hello{Hello: hello}})
 	first, err := stream.Recv()
 	if err != nil {
-		return nil, err
+		return nil, withPushback(err, stream.Trailer())
 	}
 	welcome := first.GetWelcome()
 	if welcome == nil {
@@ -146,10 +154,10 @@ func newLink(stream grpc.BidiStreamingClient[weftv1.ConnectRequest, weftv1.Conne
 	}
 	return &link{
 		stream: stream, serverVersion: welcome.GetServerVersion(), renewEvery: renew,
-		wake: make(chan struct{}, 1), ackSoon: make(chan struct{}, 1),
+		wake: make(chan struct{}, 1), ackSoon: make(chan struct{}, 1), ackUrgent: make(chan struct{}, 1),
 		subscribe: map[string]bool{}, unsubscribe: map[string]bool{}, dropped: map[string]bool{}, synced: map[string]bool{},
 		register: map[string]*Registration{}, deregister: map[string]*Registration{}, later: map[string]*Registration{},
-		acks: map[string]bool{},
+		acks: map[string]bool{}, settles: map[uint64]*settling{},
 	}
 }
 
@@ -161,6 +169,7 @@ func (s *Session) serve(ctx context.Context, cancel context.CancelCauseFunc, l *
 	err := s.read(l)
 	s.mu.Lock()
 	s.link = nil
+	l.unsettle()
 	s.mu.Unlock()
 	cancel(nil)
 	writer.Wait()
@@ -184,6 +193,8 @@ func (s *Session) read(l *link) error {
 			}
 		case *weftv1.ConnectResponse_Result:
 			s.answered(l, m.Result)
+		case *weftv1.ConnectResponse_Settled:
+			s.settled(l, m.Settled)
 		}
 	}
 }
@@ -204,6 +215,8 @@ func (s *Session) write(ctx context.Context, l *link) {
 			if ack == nil {
 				ack = time.After(ackAfter + rand.N(ackSpread))
 			}
+		case <-l.ackUrgent:
+			ack = time.After(rand.N(urgentSpread))
 		case <-ack:
 			ack = nil
 			s.ackNow(l)
@@ -252,7 +265,33 @@ func (s *Session) take(l *link) (say []*weftv1.ConnectRequest) {
 	if l.ackNow {
 		say = append(say, s.takeAcks(l)...)
 	}
+	for _, m := range l.settle {
+		say = append(say, &weftv1.ConnectRequest{Message: &weftv1.ConnectRequest_Settle{Settle: m}})
+	}
+	l.settle = nil
 	return say
+}
+
+// pushback is a refusal with a time before which the server does not want to be asked again.
+type pushback struct {
+	error
+	wait time.Duration
+}
+
+// Unwrap gives what the server said.
+func (p *pushback) Unwrap() error { return p.error }
+
+// withPushback reads gRPC's own hint, up to a minute.
+func withPushback(err error, trailer metadata.MD) error {
+	values := trailer.Get("grpc-retry-pushback-ms")
+	if len(values) != 1 {
+		return err
+	}
+	ms, parseErr := strconv.ParseUint(values[0], 10, 31)
+	if parseErr != nil {
+		return err
+	}
+	return &pushback{err, min(time.Duration(ms)*time.Millisecond, time.Minute)}
 }
 
 func nudge(c chan struct{}) {

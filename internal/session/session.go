@@ -28,12 +28,14 @@ import (
 )
 
 const (
-	connectTimeout = 5 * time.Second // from the dial to the Welcome
-	baseDelay      = 100 * time.Millisecond
-	maxDelay       = 2 * time.Second  // so that a registry is found within 5 s of its appearance
-	refusedDelay   = 10 * time.Second // with a pin or a token that was refused and did not change
-	steadyAfter    = 5 * time.Second  // a connection that lived so long starts the delays anew
-	maxLogged      = 16               // distinct errors that are logged between two connections
+	connectTimeout  = 5 * time.Second // from the dial to the Welcome
+	baseDelay       = 100 * time.Millisecond
+	reconnectSpread = time.Second      // of the first attempt after a connection
+	graceful        = time.Second      // a server may end a connection that lived so long without the client waiting
+	maxDelay        = 2 * time.Second  // so that a registry is found within 5 s of its appearance
+	refusedDelay    = 10 * time.Second // with a pin or a token that was refused and did not change
+	steadyAfter     = 5 * time.Second  // a connection that lived so long starts the delays anew
+	maxLogged       = 16               // distinct errors that are logged between two connections
 )
 
 // ErrClosed is returned by what waits on a session that was closed.
@@ -156,9 +158,24 @@ func (s *Session) run() {
 		if isRefusal(err) {
 			s.awaitChange(endpoint)
 		} else {
-			s.sleep(rand.N(min(maxDelay, baseDelay<<min(failures, 8))))
+			s.sleep(delay(failures, lived, err))
 		}
 	}
+}
+
+// delay is how long to wait before the next attempt. The clients of a server that dies all lose it at the same moment, so
+// the first attempt after a connection is spread over a second; one that the server asks for needs no wait.
+func delay(failures int, lived time.Duration, err error) time.Duration {
+	if p := (*pushback)(nil); errors.As(err, &p) {
+		return p.wait + rand.N(p.wait/4+baseDelay)
+	}
+	switch {
+	case lived >= graceful && errors.Is(err, errMoveOn):
+		return 0
+	case lived > 0 && failures == 0:
+		return rand.N(reconnectSpread)
+	}
+	return rand.N(min(maxDelay, baseDelay<<min(failures, 8)))
 }
 
 // connected and failed log an error once until the next connection, not once an attempt.
@@ -175,6 +192,10 @@ func (s *Session) failed(err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.state, s.lastErr = Waiting, err
+	if errors.Is(err, errMoveOn) {
+		s.cfg.Log.Debug("connecting to the registry again", "error", err)
+		return
+	}
 	if text := err.Error(); !s.logged[text] && len(s.logged) < maxLogged {
 		s.logged[text] = true
 		level := slog.LevelWarn

@@ -138,6 +138,9 @@ func (s *Session) updated(l *link, u *weftv1.Update, size int) error {
 			nudge(l.wake)
 		}
 		l.synced[service] = true
+		if u.GetUrgent() {
+			nudge(l.ackUrgent)
+		}
 	}
 	return nil
 }

@@ -34,6 +34,7 @@ type ConnectRequest struct {
 	//	*ConnectRequest_Deregister
 	//	*ConnectRequest_Renew
 	//	*ConnectRequest_Ack
+	//	*ConnectRequest_Settle
 	Message       isConnectRequest_Message `protobuf_oneof:"message"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -139,6 +140,15 @@ func (x *ConnectRequest) GetAck() *Ack {
 	return nil
 }
 
+func (x *ConnectRequest) GetSettle() *Settle {
+	if x != nil {
+		if x, ok := x.Message.(*ConnectRequest_Settle); ok {
+			return x.Settle
+		}
+	}
+	return nil
+}
+
 type isConnectRequest_Message interface {
 	isConnectRequest_Message()
 }
@@ -171,6 +181,10 @@ type ConnectRequest_Ack struct {
 	Ack *Ack `protobuf:"bytes,7,opt,name=ack,proto3,oneof"`
 }
 
+type ConnectRequest_Settle struct {
+	Settle *Settle `protobuf:"bytes,8,opt,name=settle,proto3,oneof"`
+}
+
 func (*ConnectRequest_Hello) isConnectRequest_Message() {}
 
 func (*ConnectRequest_Subscribe) isConnectRequest_Message() {}
@@ -185,6 +199,8 @@ func (*ConnectRequest_Renew) isConnectRequest_Message() {}
 
 func (*ConnectRequest_Ack) isConnectRequest_Message() {}
 
+func (*ConnectRequest_Settle) isConnectRequest_Message() {}
+
 type ConnectResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Types that are valid to be assigned to Message:
@@ -192,6 +208,7 @@ type ConnectResponse struct {
 	//	*ConnectResponse_Welcome
 	//	*ConnectResponse_Update
 	//	*ConnectResponse_Result
+	//	*ConnectResponse_Settled
 	Message       isConnectResponse_Message `protobuf_oneof:"message"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -261,6 +278,15 @@ func (x *ConnectResponse) GetResult() *Result {
 	return nil
 }
 
+func (x *ConnectResponse) GetSettled() *Settled {
+	if x != nil {
+		if x, ok := x.Message.(*ConnectResponse_Settled); ok {
+			return x.Settled
+		}
+	}
+	return nil
+}
+
 type isConnectResponse_Message interface {
 	isConnectResponse_Message()
 }
@@ -277,11 +303,17 @@ type ConnectResponse_Result struct {
 	Result *Result `protobuf:"bytes,3,opt,name=result,proto3,oneof"`
 }
 
+type ConnectResponse_Settled struct {
+	Settled *Settled `protobuf:"bytes,4,opt,name=settled,proto3,oneof"`
+}
+
 func (*ConnectResponse_Welcome) isConnectResponse_Message() {}
 
 func (*ConnectResponse_Update) isConnectResponse_Message() {}
 
 func (*ConnectResponse_Result) isConnectResponse_Message() {}
+
+func (*ConnectResponse_Settled) isConnectResponse_Message() {}
 
 // Hello says who connects.
 type Hello struct {
@@ -566,8 +598,8 @@ func (x *Unsubscribe) GetServices() []string {
 // Update changes what a process knows of one service. It is absolute per instance and idempotent: first the
 // removals are taken away, then the instances are put. An update that is too large for one message comes in
 // pieces, one directly after the other: more is set on all but the last, all have the same service, epoch,
-// revision, snapshot, missing and has_rules, their lists add up, and the receiver applies and acknowledges
-// them together with the last.
+// revision, snapshot, missing, has_rules, alias and urgent, their lists add up, and the receiver applies and
+// acknowledges them together with the last.
 type Update struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Service       string                 `protobuf:"bytes,1,opt,name=service,proto3" json:"service,omitempty"`
@@ -581,6 +613,7 @@ type Update struct {
 	Rules         [][]byte               `protobuf:"bytes,9,rep,name=rules,proto3" json:"rules,omitempty"`                        // each a JSON document, of the service itself and of "*"
 	More          bool                   `protobuf:"varint,10,opt,name=more,proto3" json:"more,omitempty"`                        // another piece of this update follows
 	Alias         string                 `protobuf:"bytes,11,opt,name=alias,proto3" json:"alias,omitempty"`                       // the service is another name of this one
+	Urgent        bool                   `protobuf:"varint,12,opt,name=urgent,proto3" json:"urgent,omitempty"`                    // acknowledge within 20 ms: somebody waits for it, as when an instance drains
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -690,6 +723,13 @@ func (x *Update) GetAlias() string {
 		return x.Alias
 	}
 	return ""
+}
+
+func (x *Update) GetUrgent() bool {
+	if x != nil {
+		return x.Urgent
+	}
+	return false
 }
 
 type Removal struct {
@@ -1213,6 +1253,129 @@ func (x *Ack) GetNacks() []*Nack {
 	return nil
 }
 
+// Settle asks to be told when every live process that uses these services has applied their present revision, or
+// when the time is over. At most 8 of them wait in a session; the server answers more at once.
+type Settle struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Seq           uint64                 `protobuf:"varint,1,opt,name=seq,proto3" json:"seq,omitempty"`
+	Services      []string               `protobuf:"bytes,2,rep,name=services,proto3" json:"services,omitempty"`                     // full names, at most 100
+	TimeoutMs     uint32                 `protobuf:"varint,3,opt,name=timeout_ms,json=timeoutMs,proto3" json:"timeout_ms,omitempty"` // at most 60000; 0: do not wait
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Settle) Reset() {
+	*x = Settle{}
+	mi := &file_weft_v1_session_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Settle) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Settle) ProtoMessage() {}
+
+func (x *Settle) ProtoReflect() protoreflect.Message {
+	mi := &file_weft_v1_session_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Settle.ProtoReflect.Descriptor instead.
+func (*Settle) Descriptor() ([]byte, []int) {
+	return file_weft_v1_session_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *Settle) GetSeq() uint64 {
+	if x != nil {
+		return x.Seq
+	}
+	return 0
+}
+
+func (x *Settle) GetServices() []string {
+	if x != nil {
+		return x.Services
+	}
+	return nil
+}
+
+func (x *Settle) GetTimeoutMs() uint32 {
+	if x != nil {
+		return x.TimeoutMs
+	}
+	return 0
+}
+
+// Settled answers a Settle with the same seq.
+type Settled struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Seq           uint64                 `protobuf:"varint,1,opt,name=seq,proto3" json:"seq,omitempty"`
+	Live          uint32                 `protobuf:"varint,2,opt,name=live,proto3" json:"live,omitempty"`   // processes that use the services
+	Acked         uint32                 `protobuf:"varint,3,opt,name=acked,proto3" json:"acked,omitempty"` // of those, the ones that have applied the revision
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Settled) Reset() {
+	*x = Settled{}
+	mi := &file_weft_v1_session_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Settled) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Settled) ProtoMessage() {}
+
+func (x *Settled) ProtoReflect() protoreflect.Message {
+	mi := &file_weft_v1_session_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Settled.ProtoReflect.Descriptor instead.
+func (*Settled) Descriptor() ([]byte, []int) {
+	return file_weft_v1_session_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *Settled) GetSeq() uint64 {
+	if x != nil {
+		return x.Seq
+	}
+	return 0
+}
+
+func (x *Settled) GetLive() uint32 {
+	if x != nil {
+		return x.Live
+	}
+	return 0
+}
+
+func (x *Settled) GetAcked() uint32 {
+	if x != nil {
+		return x.Acked
+	}
+	return 0
+}
+
 type Nack struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Kind          string                 `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"`
@@ -1226,7 +1389,7 @@ type Nack struct {
 
 func (x *Nack) Reset() {
 	*x = Nack{}
-	mi := &file_weft_v1_session_proto_msgTypes[16]
+	mi := &file_weft_v1_session_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1238,7 +1401,7 @@ func (x *Nack) String() string {
 func (*Nack) ProtoMessage() {}
 
 func (x *Nack) ProtoReflect() protoreflect.Message {
-	mi := &file_weft_v1_session_proto_msgTypes[16]
+	mi := &file_weft_v1_session_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1251,7 +1414,7 @@ func (x *Nack) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Nack.ProtoReflect.Descriptor instead.
 func (*Nack) Descriptor() ([]byte, []int) {
-	return file_weft_v1_session_proto_rawDescGZIP(), []int{16}
+	return file_weft_v1_session_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Nack) GetKind() string {
@@ -1293,7 +1456,7 @@ var File_weft_v1_session_proto protoreflect.FileDescriptor
 
 const file_weft_v1_session_proto_rawDesc = "" +
 	"\n" +
-	"\x15weft/v1/session.proto\x12\aweft.v1\"\xe3\x02\n" +
+	"\x15weft/v1/session.proto\x12\aweft.v1\"\x8e\x03\n" +
 	"\x0eConnectRequest\x12&\n" +
 	"\x05hello\x18\x01 \x01(\v2\x0e.weft.v1.HelloH\x00R\x05hello\x122\n" +
 	"\tsubscribe\x18\x02 \x01(\v2\x12.weft.v1.SubscribeH\x00R\tsubscribe\x128\n" +
@@ -1303,12 +1466,14 @@ const file_weft_v1_session_proto_rawDesc = "" +
 	"deregister\x18\x05 \x01(\v2\x13.weft.v1.DeregisterH\x00R\n" +
 	"deregister\x12&\n" +
 	"\x05renew\x18\x06 \x01(\v2\x0e.weft.v1.RenewH\x00R\x05renew\x12 \n" +
-	"\x03ack\x18\a \x01(\v2\f.weft.v1.AckH\x00R\x03ackB\t\n" +
-	"\amessage\"\xa0\x01\n" +
+	"\x03ack\x18\a \x01(\v2\f.weft.v1.AckH\x00R\x03ack\x12)\n" +
+	"\x06settle\x18\b \x01(\v2\x0f.weft.v1.SettleH\x00R\x06settleB\t\n" +
+	"\amessage\"\xce\x01\n" +
 	"\x0fConnectResponse\x12,\n" +
 	"\awelcome\x18\x01 \x01(\v2\x10.weft.v1.WelcomeH\x00R\awelcome\x12)\n" +
 	"\x06update\x18\x02 \x01(\v2\x0f.weft.v1.UpdateH\x00R\x06update\x12)\n" +
-	"\x06result\x18\x03 \x01(\v2\x0f.weft.v1.ResultH\x00R\x06resultB\t\n" +
+	"\x06result\x18\x03 \x01(\v2\x0f.weft.v1.ResultH\x00R\x06result\x12,\n" +
+	"\asettled\x18\x04 \x01(\v2\x10.weft.v1.SettledH\x00R\asettledB\t\n" +
 	"\amessage\"z\n" +
 	"\x05Hello\x12\x18\n" +
 	"\aprocess\x18\x01 \x01(\tR\aprocess\x12\x18\n" +
@@ -1327,7 +1492,7 @@ const file_weft_v1_session_proto_rawDesc = "" +
 	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\x12\x1a\n" +
 	"\brevision\x18\x03 \x01(\x04R\brevision\")\n" +
 	"\vUnsubscribe\x12\x1a\n" +
-	"\bservices\x18\x01 \x03(\tR\bservices\"\xc6\x02\n" +
+	"\bservices\x18\x01 \x03(\tR\bservices\"\xde\x02\n" +
 	"\x06Update\x12\x18\n" +
 	"\aservice\x18\x01 \x01(\tR\aservice\x12\x14\n" +
 	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\x12\x1a\n" +
@@ -1340,7 +1505,8 @@ const file_weft_v1_session_proto_rawDesc = "" +
 	"\x05rules\x18\t \x03(\fR\x05rules\x12\x12\n" +
 	"\x04more\x18\n" +
 	" \x01(\bR\x04more\x12\x14\n" +
-	"\x05alias\x18\v \x01(\tR\x05alias\"1\n" +
+	"\x05alias\x18\v \x01(\tR\x05alias\x12\x16\n" +
+	"\x06urgent\x18\f \x01(\bR\x06urgent\"1\n" +
 	"\aRemoval\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x16\n" +
 	"\x06reason\x18\x02 \x01(\tR\x06reason\"\x96\x03\n" +
@@ -1381,7 +1547,16 @@ const file_weft_v1_session_proto_rawDesc = "" +
 	"\aservice\x18\x01 \x01(\tR\aservice\x12\x14\n" +
 	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\x12\x1a\n" +
 	"\brevision\x18\x03 \x01(\x04R\brevision\x12#\n" +
-	"\x05nacks\x18\x04 \x03(\v2\r.weft.v1.NackR\x05nacks\"\x80\x01\n" +
+	"\x05nacks\x18\x04 \x03(\v2\r.weft.v1.NackR\x05nacks\"U\n" +
+	"\x06Settle\x12\x10\n" +
+	"\x03seq\x18\x01 \x01(\x04R\x03seq\x12\x1a\n" +
+	"\bservices\x18\x02 \x03(\tR\bservices\x12\x1d\n" +
+	"\n" +
+	"timeout_ms\x18\x03 \x01(\rR\ttimeoutMs\"E\n" +
+	"\aSettled\x12\x10\n" +
+	"\x03seq\x18\x01 \x01(\x04R\x03seq\x12\x12\n" +
+	"\x04live\x18\x02 \x01(\rR\x04live\x12\x14\n" +
+	"\x05acked\x18\x03 \x01(\rR\x05acked\"\x80\x01\n" +
 	"\x04Nack\x12\x12\n" +
 	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x1c\n" +
 	"\tnamespace\x18\x02 \x01(\tR\tnamespace\x12\x12\n" +
@@ -1403,7 +1578,7 @@ func file_weft_v1_session_proto_rawDescGZIP() []byte {
 	return file_weft_v1_session_proto_rawDescData
 }
 
-var file_weft_v1_session_proto_msgTypes = make([]protoimpl.MessageInfo, 18)
+var file_weft_v1_session_proto_msgTypes = make([]protoimpl.MessageInfo, 20)
 var file_weft_v1_session_proto_goTypes = []any{
 	(*ConnectRequest)(nil),  // 0: weft.v1.ConnectRequest
 	(*ConnectResponse)(nil), // 1: weft.v1.ConnectResponse
@@ -1421,8 +1596,10 @@ var file_weft_v1_session_proto_goTypes = []any{
 	(*Result)(nil),          // 13: weft.v1.Result
 	(*Refusal)(nil),         // 14: weft.v1.Refusal
 	(*Ack)(nil),             // 15: weft.v1.Ack
-	(*Nack)(nil),            // 16: weft.v1.Nack
-	nil,                     // 17: weft.v1.Instance.LabelsEntry
+	(*Settle)(nil),          // 16: weft.v1.Settle
+	(*Settled)(nil),         // 17: weft.v1.Settled
+	(*Nack)(nil),            // 18: weft.v1.Nack
+	nil,                     // 19: weft.v1.Instance.LabelsEntry
 }
 var file_weft_v1_session_proto_depIdxs = []int32{
 	2,  // 0: weft.v1.ConnectRequest.hello:type_name -> weft.v1.Hello
@@ -1432,23 +1609,25 @@ var file_weft_v1_session_proto_depIdxs = []int32{
 	11, // 4: weft.v1.ConnectRequest.deregister:type_name -> weft.v1.Deregister
 	12, // 5: weft.v1.ConnectRequest.renew:type_name -> weft.v1.Renew
 	15, // 6: weft.v1.ConnectRequest.ack:type_name -> weft.v1.Ack
-	3,  // 7: weft.v1.ConnectResponse.welcome:type_name -> weft.v1.Welcome
-	7,  // 8: weft.v1.ConnectResponse.update:type_name -> weft.v1.Update
-	13, // 9: weft.v1.ConnectResponse.result:type_name -> weft.v1.Result
-	5,  // 10: weft.v1.Subscribe.interests:type_name -> weft.v1.Interest
-	9,  // 11: weft.v1.Update.instances:type_name -> weft.v1.Instance
-	8,  // 12: weft.v1.Update.removals:type_name -> weft.v1.Removal
-	17, // 13: weft.v1.Instance.labels:type_name -> weft.v1.Instance.LabelsEntry
-	9,  // 14: weft.v1.Register.instances:type_name -> weft.v1.Instance
-	14, // 15: weft.v1.Result.refusals:type_name -> weft.v1.Refusal
-	16, // 16: weft.v1.Ack.nacks:type_name -> weft.v1.Nack
-	0,  // 17: weft.v1.SessionService.Connect:input_type -> weft.v1.ConnectRequest
-	1,  // 18: weft.v1.SessionService.Connect:output_type -> weft.v1.ConnectResponse
-	18, // [18:19] is the sub-list for method output_type
-	17, // [17:18] is the sub-list for method input_type
-	17, // [17:17] is the sub-list for extension type_name
-	17, // [17:17] is the sub-list for extension extendee
-	0,  // [0:17] is the sub-list for field type_name
+	16, // 7: weft.v1.ConnectRequest.settle:type_name -> weft.v1.Settle
+	3,  // 8: weft.v1.ConnectResponse.welcome:type_name -> weft.v1.Welcome
+	7,  // 9: weft.v1.ConnectResponse.update:type_name -> weft.v1.Update
+	13, // 10: weft.v1.ConnectResponse.result:type_name -> weft.v1.Result
+	17, // 11: weft.v1.ConnectResponse.settled:type_name -> weft.v1.Settled
+	5,  // 12: weft.v1.Subscribe.interests:type_name -> weft.v1.Interest
+	9,  // 13: weft.v1.Update.instances:type_name -> weft.v1.Instance
+	8,  // 14: weft.v1.Update.removals:type_name -> weft.v1.Removal
+	19, // 15: weft.v1.Instance.labels:type_name -> weft.v1.Instance.LabelsEntry
+	9,  // 16: weft.v1.Register.instances:type_name -> weft.v1.Instance
+	14, // 17: weft.v1.Result.refusals:type_name -> weft.v1.Refusal
+	18, // 18: weft.v1.Ack.nacks:type_name -> weft.v1.Nack
+	0,  // 19: weft.v1.SessionService.Connect:input_type -> weft.v1.ConnectRequest
+	1,  // 20: weft.v1.SessionService.Connect:output_type -> weft.v1.ConnectResponse
+	20, // [20:21] is the sub-list for method output_type
+	19, // [19:20] is the sub-list for method input_type
+	19, // [19:19] is the sub-list for extension type_name
+	19, // [19:19] is the sub-list for extension extendee
+	0,  // [0:19] is the sub-list for field type_name
 }
 
 func init() { file_weft_v1_session_proto_init() }
@@ -1464,11 +1643,13 @@ func file_weft_v1_session_proto_init() {
 		(*ConnectRequest_Deregister)(nil),
 		(*ConnectRequest_Renew)(nil),
 		(*ConnectRequest_Ack)(nil),
+		(*ConnectRequest_Settle)(nil),
 	}
 	file_weft_v1_session_proto_msgTypes[1].OneofWrappers = []any{
 		(*ConnectResponse_Welcome)(nil),
 		(*ConnectResponse_Update)(nil),
 		(*ConnectResponse_Result)(nil),
+		(*ConnectResponse_Settled)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -1476,7 +1657,7 @@ func file_weft_v1_session_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_weft_v1_session_proto_rawDesc), len(file_weft_v1_session_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   18,
+			NumMessages:   20,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"net/http"
 	"net/netip"
 	"slices"
@@ -13,10 +12,7 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
-	"google.golang.org/grpc/peer"
-	"google.golang.org/grpc/status"
 
 	"github.com/weftmesh/weft/internal/registry/access"
 	"github.com/weftmesh/weft/internal/registry/catalog"
@@ -39,7 +35,6 @@ type rooms struct {
 	grpc       *grpc.Server
 	rest       *rest.API
 	http       *http.Server
-	streams    atomic.Int64
 	lastBackup atomic.Pointer[time.Time] // nil: none since the start
 	stopping   atomic.Bool
 	cleanup    []func() error // in reverse order
@@ -108,51 +103,27 @@ func (r *rooms) addChecks(s *Server) {
 
 func (r *rooms) addSessions(identity *access.Identity) {
 	r.sessions = session.New(r.catalog, r.leases, session.Options{
-		Authorize: r.authorize,
-		Log:       r.log,
-		Version:   r.config.Version,
+		Authorize:   r.authorize,
+		Log:         r.log,
+		Version:     r.config.Version,
+		MaxSessions: r.config.MaxSessions,
 	})
-	r.grpc = grpc.NewServer(append(session.ServerOptions(), grpc.Creds(credentials.NewTLS(identity.TLS())), grpc.StreamInterceptor(r.bounded))...)
+	r.grpc = grpc.NewServer(append(session.ServerOptions(), grpc.Creds(credentials.NewTLS(identity.TLS())))...)
 	r.sessions.Register(r.grpc)
 	r.tokens.OnRevoke(r.sessions.Revoke)
 	r.onClose(r.closeSessions)
 }
 
-// authorize lets a session begin.
-func (r *rooms) authorize(ctx context.Context, token string) error {
-	grant, err := r.tokens.Check(token, remote(ctx))
-	if locked, ok := errors.AsType[*access.Locked](err); ok {
-		return status.Error(codes.ResourceExhausted, locked.Error())
+// authorize lets a session begin. The session says the rest: that it is locked out, or that its role opens none.
+func (r *rooms) authorize(_ context.Context, token, from string) (access.Grant, error) {
+	grant, err := r.tokens.Check(token, from)
+	if err == nil {
+		return grant, nil
 	}
-	if err != nil {
-		return status.Errorf(codes.Unauthenticated, "%v; SDKs of the same user find theirs by themselves, others need the one in workload.token of the server's data directory (WEFT_TOKEN)", err)
+	if _, ok := errors.AsType[*access.Locked](err); ok {
+		return grant, err
 	}
-	if !grant.MaySession() {
-		return status.Errorf(codes.PermissionDenied, "token %q has the role %s, which opens no sessions; use one with the role workload", grant.Name, grant.Role)
-	}
-	return nil
-}
-
-// remote is the address of a call's client, without the port.
-func remote(ctx context.Context) string {
-	p, ok := peer.FromContext(ctx)
-	if !ok {
-		return ""
-	}
-	host, _, err := net.SplitHostPort(p.Addr.String())
-	if err != nil {
-		return p.Addr.String()
-	}
-	return host
-}
-
-// bounded refuses streams above the most that there may be.
-func (r *rooms) bounded(srv any, stream grpc.ServerStream, _ *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
-	defer r.streams.Add(-1)
-	if r.streams.Add(1) > int64(r.config.MaxSessions) {
-		return status.Errorf(codes.ResourceExhausted, "the server has %d sessions, the most it takes (--max-sessions)", r.config.MaxSessions)
-	}
-	return handler(srv, stream)
+	return grant, fmt.Errorf("%w; SDKs of the same user find theirs by themselves, others need the one in workload.token of the server's data directory (WEFT_TOKEN)", err)
 }
 
 // closeSessions ends all sessions, then the connections.

@@ -10,12 +10,11 @@ import (
 
 	weftv1 "github.com/weftmesh/weft/api/weft/v1"
 	"github.com/weftmesh/weft/discovery"
-	"github.com/weftmesh/weft/internal/registry/catalog"
 	"github.com/weftmesh/weft/rule"
 )
 
 // maxUnacked is how many bytes of updates a process may have unacknowledged before it is sent more: below the
-// flow-control window, so that answers still pass.
+// flow-control window, so that answers still pass. It is also how much may be on its way at all before a Send could wait.
 const maxUnacked = 48 << 10
 
 // maxRefusals bounds the refusals that wait to be sent.
@@ -29,18 +28,22 @@ const (
 
 // outbox is what a session still has to say: answers, and the names of the services that are out of date.
 type outbox struct {
-	wake chan struct{} // holds one: there may be something to send
-
-	mu      sync.Mutex
-	closed  bool
-	hello   *weftv1.Welcome
-	answer  *weftv1.Result // nil: none waits
-	subs    map[discovery.Name]*subscription
-	dirty   []discovery.Name // in the order of their marks, each once
-	unacked int              // bytes
-	busy    bool             // an update is being sent
-	late    *time.Timer      // runs while something is dirty or being sent; each piece that is taken starts it anew
-	ticking bool
+	mu       sync.Mutex
+	closed   bool
+	speaking bool // somebody sends, and goes on until nothing is left
+	queued   bool // waits for a pusher
+	hello    *weftv1.Welcome
+	answer   *weftv1.Result    // nil: none waits
+	settled  []*weftv1.Settled // at most maxSettles
+	subs     map[discovery.Name]*subscription
+	dirty    []discovery.Name // in the order of their marks, each once
+	unacked  int              // bytes of updates
+	said     uint64           // bytes sent in all
+	heard    uint64           // of those, how many have arrived for certain
+	busy     bool             // something is being sent
+	hushed   sync.Cond        // speaking has become false
+	late     *time.Timer      // runs while something is dirty or being sent; each piece that is taken starts it anew
+	ticking  bool
 }
 
 // subscription is one service that the process uses.
@@ -57,11 +60,12 @@ type subscription struct {
 type flight struct {
 	revision uint64
 	bytes    int
+	said     uint64 // bytes sent in all with its end
 }
 
 func (o *outbox) init(slow func()) {
-	o.wake = make(chan struct{}, 1)
 	o.subs = make(map[discovery.Name]*subscription)
+	o.hushed.L = &o.mu
 	o.late = time.AfterFunc(time.Hour, slow)
 	o.late.Stop()
 }
@@ -73,30 +77,89 @@ func (o *outbox) close() {
 	o.late.Stop()
 }
 
-// nudge runs under mu or after it.
-func (o *outbox) nudge() {
-	select {
-	case o.wake <- struct{}{}:
-	default:
-	}
-}
-
 // clock keeps the timer running while the process lets something wait. It runs under mu.
 func (o *outbox) clock(progress bool) {
 	waits := !o.closed && (o.busy || len(o.dirty) > 0)
 	switch {
 	case !waits:
-		o.late.Stop()
+		if o.ticking {
+			o.late.Stop()
+		}
 	case progress || !o.ticking:
 		o.late.Reset(patience)
 	}
 	o.ticking = waits
 }
 
-// progress says that a piece of an update was taken: a process that is slow is not one that stands still.
+// begin takes the right to speak; false if somebody has it, who will see what is new, or the session is over.
+func (o *outbox) begin() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.speaking || o.closed {
+		return false
+	}
+	o.speaking = true
+	return true
+}
+
+// finish gives the right to speak back; false if there is something to say.
+func (o *outbox) finish() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if !o.closed && (o.answers() || len(o.dirty) > 0 && o.unacked < maxUnacked) {
+		return false
+	}
+	o.hush()
+	return true
+}
+
+// hush runs under mu.
+func (o *outbox) hush() {
+	o.speaking = false
+	o.hushed.Broadcast()
+}
+
+// failed gives the right to speak back when the session is over.
+func (o *outbox) failed() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.hush()
+}
+
+// awaitHush waits until nobody speaks any more. The outbox is closed.
+func (o *outbox) awaitHush() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for o.speaking {
+		o.hushed.Wait()
+	}
+}
+
+// answers reports whether something other than an update waits. It runs under mu.
+func (o *outbox) answers() bool { return o.hello != nil || o.answer != nil || len(o.settled) > 0 }
+
+// fits reports whether so many bytes more find room at once. It runs under mu.
+func (o *outbox) fits(bytes int) bool { return o.said-o.heard+uint64(bytes) <= maxUnacked }
+
+// unqueued says that a pusher has taken the session.
+func (o *outbox) unqueued() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.queued = false
+}
+
+// progress says that a message was taken: a process that is slow is not one that stands still.
 func (o *outbox) progress() {
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	o.clock(true)
+}
+
+// sent says that what was being sent has left.
+func (o *outbox) sent() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.busy = false
 	o.clock(true)
 }
 
@@ -104,7 +167,6 @@ func (o *outbox) welcome(w *weftv1.Welcome) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.hello = w
-	o.nudge()
 }
 
 // result merges an answer into the one that waits; false if too much waits.
@@ -116,23 +178,45 @@ func (o *outbox) result(seq uint64, refusals []*weftv1.Refusal) bool {
 	}
 	o.answer.Seq = max(o.answer.Seq, seq)
 	o.answer.Refusals = append(o.answer.Refusals, refusals...)
-	o.nudge()
 	return len(o.answer.Refusals) <= maxRefusals
 }
 
-// takeAnswer gives the next message that is not an update.
-func (o *outbox) takeAnswer() *weftv1.ConnectResponse {
+// settle queues the answer to a Settle; false if too many wait.
+func (o *outbox) settle(m *weftv1.Settled) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if w := o.hello; w != nil {
-		o.hello = nil
-		return &weftv1.ConnectResponse{Message: &weftv1.ConnectResponse_Welcome{Welcome: w}}
+	o.settled = append(o.settled, m)
+	return len(o.settled) <= maxRefusals
+}
+
+// takeAnswer gives what is to be said before any update.
+func (o *outbox) takeAnswer() (w word, ok bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if !o.answers() || o.closed {
+		return w, false
 	}
-	if r := o.answer; r != nil {
-		o.answer = nil
-		return &weftv1.ConnectResponse{Message: &weftv1.ConnectResponse_Result{Result: r}}
+	var all []*weftv1.ConnectResponse
+	if o.hello != nil {
+		all = append(all, &weftv1.ConnectResponse{Message: &weftv1.ConnectResponse_Welcome{Welcome: o.hello}})
 	}
-	return nil
+	if o.answer != nil {
+		all = append(all, &weftv1.ConnectResponse{Message: &weftv1.ConnectResponse_Result{Result: o.answer}})
+	}
+	for _, s := range o.settled {
+		all = append(all, &weftv1.ConnectResponse{Message: &weftv1.ConnectResponse_Settled{Settled: s}})
+	}
+	o.hello, o.answer, o.settled = nil, nil, nil
+	bytes := 0
+	for _, m := range all {
+		w.messages = append(w.messages, m)
+		bytes += proto.Size(m)
+	}
+	w.fits = o.fits(bytes)
+	o.said += uint64(bytes)
+	o.busy = true
+	o.clock(true)
+	return w, true
 }
 
 // subscribe goes on from what the process knows; false if it has too many subscriptions.
@@ -171,7 +255,6 @@ func (o *outbox) remove(name discovery.Name) *subscription {
 		o.unacked -= f.bytes
 	}
 	o.clock(true)
-	o.nudge()
 	return sub
 }
 
@@ -186,10 +269,25 @@ func (o *outbox) interests() []*interest {
 	return out
 }
 
-// mark says that the service is out of date.
-func (o *outbox) mark(name discovery.Name) {
+// mark says that the service is out of date. It reports whether a pusher has to be asked to speak, which the caller does.
+func (o *outbox) mark(name discovery.Name) (ask bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	o.soil(name)
+	ask = len(o.dirty) > 0 && !o.queued && !o.speaking && !o.closed && o.unacked < maxUnacked
+	o.queued = o.queued || ask
+	return ask
+}
+
+// markOwn is mark for who speaks next.
+func (o *outbox) markOwn(name discovery.Name) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.soil(name)
+}
+
+// soil runs under mu.
+func (o *outbox) soil(name discovery.Name) {
 	sub := o.subs[name]
 	if sub == nil || sub.dirty {
 		return
@@ -197,14 +295,13 @@ func (o *outbox) mark(name discovery.Name) {
 	sub.dirty = true
 	o.dirty = append(o.dirty, name)
 	o.clock(false)
-	o.nudge()
 }
 
 // takeDirty gives the next service to bring up to date and what the process knows of it, if there is room.
 func (o *outbox) takeDirty() (in *interest, known discovery.Revision, ok bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if len(o.dirty) == 0 || o.unacked >= maxUnacked {
+	if len(o.dirty) == 0 || o.unacked >= maxUnacked || o.closed {
 		return nil, known, false
 	}
 	sub := o.subs[o.dirty[0]]
@@ -216,51 +313,49 @@ func (o *outbox) takeDirty() (in *interest, known discovery.Revision, ok bool) {
 
 // sending counts an update in before it is sent, since the acknowledgement may overtake the return of Send;
 // false if there is nothing to send, or the subscription changed meanwhile: then it is marked dirty by that.
-func (o *outbox) sending(name discovery.Name, known discovery.Revision, u *update) bool {
+func (o *outbox) sending(name discovery.Name, known discovery.Revision, u *update) (w word, ok bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	sub := o.subs[name]
-	if u == nil || sub == nil || sub.sent != known {
+	if u == nil || sub == nil || sub.sent != known || o.closed {
 		o.busy = false
 		o.clock(true)
-		return false
+		return w, false
 	}
-	sub.sent = u.revision
-	sub.inflight = append(sub.inflight, flight{u.revision.Number, u.bytes})
+	w = word{fits: o.fits(u.bytes), messages: make([]any, len(u.pieces))}
+	for i, p := range u.pieces {
+		w.messages[i] = p
+	}
+	o.said += uint64(u.bytes)
 	o.unacked += u.bytes
+	sub.sent = u.revision
+	sub.inflight = append(sub.inflight, flight{u.revision.Number, u.bytes, o.said})
 	o.clock(true)
-	return true
+	return w, true
 }
 
-// sent says that the update has left.
-func (o *outbox) sent() {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	o.busy = false
-	o.clock(true)
-}
-
-// acknowledge takes note of what the process has applied.
-func (o *outbox) acknowledge(m *weftv1.Ack) {
-	name, err := discovery.ParseName(m.GetService(), "")
-	if err != nil {
-		return
-	}
+// acknowledge takes note of what the process has applied; false if it is of an earlier subscription.
+func (o *outbox) acknowledge(name discovery.Name, m *weftv1.Ack) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	sub := o.subs[name]
 	if sub == nil || m.GetEpoch() != sub.sent.Epoch || m.GetRevision() > sub.sent.Number {
-		return // of an earlier subscription
+		return false
 	}
 	sub.acked = discovery.Revision{Epoch: m.GetEpoch(), Number: m.GetRevision()}
 	sub.nacks = nacks(m)
 	before := o.unacked
 	for len(sub.inflight) > 0 && sub.inflight[0].revision <= m.GetRevision() {
-		o.unacked -= sub.inflight[0].bytes
+		f := sub.inflight[0]
+		o.unacked -= f.bytes
+		o.heard = max(o.heard, f.said)
 		sub.inflight = sub.inflight[1:]
 	}
+	if len(sub.inflight) == 0 {
+		sub.inflight = nil
+	}
 	o.clock(o.unacked < before)
-	o.nudge()
+	return true
 }
 
 func nacks(m *weftv1.Ack) (out []rule.Nack) {
@@ -288,74 +383,4 @@ func (o *outbox) subscriptions() []Subscription {
 	}
 	slices.SortFunc(out, func(a, b Subscription) int { return strings.Compare(a.Name.String(), b.Name.String()) })
 	return out
-}
-
-// update is an update of one service, ready to be sent to any number of sessions.
-type update struct {
-	from, revision discovery.Revision
-	bytes          int
-	pieces         []*weftv1.ConnectResponse
-}
-
-// update gives the update from a known revision to the latest; nil if there is nothing newer.
-func (in *interest) update(cat *catalog.Catalog, known discovery.Revision) *update {
-	if u := in.last.Load(); u != nil && u.from == known && u.revision == cat.At(in.name) {
-		return u
-	}
-	u := newUpdate(cat.Update(in.name, known), known)
-	if u != nil {
-		in.last.Store(u)
-	}
-	return u
-}
-
-// pieceSize is what a message of an update should not exceed much.
-const pieceSize = 32 << 10
-
-// newUpdate cuts an update into messages.
-func newUpdate(u *weftv1.Update, from discovery.Revision) *update {
-	if u == nil {
-		return nil
-	}
-	out := &update{from: from, revision: discovery.Revision{Epoch: u.GetEpoch(), Number: u.GetRevision()}}
-	for _, piece := range cut(u) {
-		out.bytes += proto.Size(piece)
-		out.pieces = append(out.pieces, &weftv1.ConnectResponse{Message: &weftv1.ConnectResponse_Update{Update: piece}})
-	}
-	return out
-}
-
-// cut spreads the lists of an update over pieces, in the order in which they are applied.
-func cut(u *weftv1.Update) []*weftv1.Update {
-	if proto.Size(u) <= pieceSize {
-		return []*weftv1.Update{u}
-	}
-	var pieces []*weftv1.Update
-	var piece *weftv1.Update
-	size := pieceSize
-	room := func(n int) *weftv1.Update {
-		if size += n; size > pieceSize {
-			piece = &weftv1.Update{
-				Service: u.Service, Epoch: u.Epoch, Revision: u.Revision,
-				Snapshot: u.Snapshot, Missing: u.Missing, HasRules: u.HasRules, More: true,
-			}
-			pieces = append(pieces, piece)
-			size = n
-		}
-		return piece
-	}
-	for _, r := range u.Removals {
-		p := room(proto.Size(r))
-		p.Removals = append(p.Removals, r)
-	}
-	for _, in := range u.Instances {
-		p := room(proto.Size(in))
-		p.Instances = append(p.Instances, in)
-	}
-	for _, r := range u.Rules {
-		p := room(len(r))
-		p.Rules = append(p.Rules, r)
-	}
-	pieces[len(pieces)-1].More = false
-	return pieces
 }

@@ -121,6 +121,7 @@ func (ss *session) renew() error {
 	ss.srv.leases.RenewAll(keys)
 	for _, key := range keys {
 		switch {
+		case ss.line.concerns(key.ID): // asked first: what is not under way is as it will be
 		case ss.srv.cat.Has(key):
 		case ss.srv.cat.Deleted(key, ss.hello.GetProcess()):
 			ss.give(key)
@@ -155,6 +156,9 @@ func (ss *session) admit(wire *weftv1.Instance) (in discovery.Instance, code str
 		return in, codeForbidden, fmt.Errorf("process %.140q: want that of the session, %q", in.Process, ss.hello.GetProcess())
 	}
 	key := catalog.KeyOf(in)
+	if !ss.mayRegister(key.Service) {
+		return in, codeForbidden, fmt.Errorf("service %s: token %q of this session of %s may not register it", key.Service, ss.grant.Name, ss.own())
+	}
 	if old, ok := ss.srv.cat.Written(key.Service, key.ID); ok {
 		if old.Process != in.Process && ss.srv.owner(old.Process) != nil {
 			return in, codeForbidden, fmt.Errorf("id %q: another live process has registered it, %q", in.ID, old.Process)
@@ -172,6 +176,18 @@ func (ss *session) admit(wire *weftv1.Instance) (in discovery.Instance, code str
 		return in, codeInvalid, fmt.Errorf("id %q: want at most %d instances in a process", in.ID, maxOwned)
 	}
 	return in, "", nil
+}
+
+// own is the service that the process says it is.
+func (ss *session) own() discovery.Name {
+	return discovery.Name{Service: ss.hello.GetService(), Namespace: ss.hello.GetNamespace()}
+}
+
+// mayRegister reports whether the token reaches a service, and the one that the process claims to be.
+func (ss *session) mayRegister(service discovery.Name) bool {
+	own := ss.own()
+	may := func(name discovery.Name) bool { return ss.srv.may(ss.grant, name) }
+	return !ss.bound || may(service) && (own.Service == "" || own == service || may(own))
 }
 
 // keepIsolated gives the state to register: an operator's word outlasts the reconnects of the process.
@@ -219,7 +235,7 @@ func (ss *session) find(id string) []catalog.InstanceKey {
 	if keys := ss.owned.find(id); len(keys) > 0 {
 		return ss.mine(keys)
 	}
-	own := discovery.Name{Service: ss.hello.GetService(), Namespace: ss.hello.GetNamespace()}
+	own := ss.own()
 	if in, ok := ss.srv.cat.Written(own, id); ok && in.Process == ss.hello.GetProcess() {
 		return []catalog.InstanceKey{{Service: own, ID: id}}
 	}

@@ -1,7 +1,7 @@
 // Package session is the server end of the one stream that every SDK process has with the registry: it registers
 // the process's instances, keeps them alive, and pushes what changes at the services that the process uses.
 //
-//	srv := session.New(cat, leases, session.Options{Authorize: tokens.Check, Log: log})
+//	srv := session.New(cat, leases, session.Options{Authorize: authorize, Log: log})
 //	g := grpc.NewServer(session.ServerOptions()...)
 //	srv.Register(g)
 //	…
@@ -12,22 +12,21 @@
 package session
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"log/slog"
-	"slices"
-	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/keepalive"
-	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
 	weftv1 "github.com/weftmesh/weft/api/weft/v1"
 	"github.com/weftmesh/weft/discovery"
+	"github.com/weftmesh/weft/internal/registry/access"
 	"github.com/weftmesh/weft/internal/registry/catalog"
 	"github.com/weftmesh/weft/internal/registry/lease"
 	"github.com/weftmesh/weft/rule"
@@ -37,13 +36,17 @@ import (
 // which costs a ping for each burst; it takes both.
 const window = 64 << 10
 
-// ServerOptions gives the options that a gRPC server of sessions needs. Credentials come on top.
+// ServerOptions gives the options that a gRPC server of sessions must have. Credentials come on top; its other services, if
+// it has any, must speak protobuf.
 func ServerOptions() []grpc.ServerOption {
 	return []grpc.ServerOption{
 		grpc.StaticStreamWindowSize(window),
 		grpc.StaticConnWindowSize(window),
-		grpc.ReadBufferSize(4 << 10), // most sessions are idle; a buffer for each would be most of the memory
-		grpc.WriteBufferSize(4 << 10),
+		grpc.ForceServerCodecV2(newCodec()),
+		grpc.InTapHandle(cancellable),
+		grpc.ReadBufferSize(2 << 10), // most sessions are idle; a buffer for each would be most of the memory
+		grpc.WriteBufferSize(8 << 10),
+		grpc.SharedWriteBuffer(true),
 		grpc.MaxConcurrentStreams(100),
 		grpc.MaxRecvMsgSize(1 << 20),
 		grpc.MaxHeaderListSize(16 << 10),
@@ -55,13 +58,28 @@ func ServerOptions() []grpc.ServerOption {
 
 // Options are what a [Server] may be given.
 type Options struct {
-	// Authorize checks the bearer token of a session, "" if there is none; its error is told to the client,
-	// with the code Unauthenticated unless it is a gRPC status. nil lets everybody in.
-	Authorize func(ctx context.Context, token string) error
+	// Authorize says what the bearer token of a session, "" if there is none, allows; from is the client's address without
+	// the port. Its error is told to the client, with the code Unauthenticated unless it is a gRPC status or an
+	// [access.Locked]. nil lets everybody do everything.
+	Authorize func(ctx context.Context, token, from string) (access.Grant, error)
 	// Log gets what operators want to know; nil for nothing.
 	Log *slog.Logger
 	// Version is the server's, as told to clients.
 	Version string
+
+	MaxSessions   int           // in all; 0: 20,000
+	MaxPerAddress int           // sessions of one client address; 0: 5,000
+	MaxAge        time.Duration // ± 10 %, after which a session is asked to connect again; 0: 30 min, negative: never
+}
+
+func (o Options) complete() Options {
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	o.MaxSessions = cmp.Or(o.MaxSessions, 20_000)
+	o.MaxPerAddress = cmp.Or(o.MaxPerAddress, 5_000)
+	o.MaxAge = cmp.Or(o.MaxAge, 30*time.Minute)
+	return o
 }
 
 // Server serves sessions. It is made by [New].
@@ -71,37 +89,44 @@ type Server struct {
 	cat         *catalog.Catalog
 	leases      *lease.Leases
 	opt         Options
+	pushers     pushers
 	unsubscribe func()
-	wg          sync.WaitGroup // the goroutines of sessions
+	may         func(access.Grant, discovery.Name) bool // register: the grant's own word
+	wg          sync.WaitGroup                          // the handlers of sessions, and what they start
 
-	// mu comes before the mu of a session.
+	// mu comes before the mu of a session, and that before those of its parts and of the catalog.
 	mu        sync.Mutex
 	closed    bool
 	live      map[*session]struct{}
+	addresses map[string]int      // how many sessions each has
+	revoked   uint64              // how often a token was
 	sessions  map[string]*session // those that said who they are, by process
 	interests map[discovery.Name]*interest
 	claims    map[catalog.InstanceKey]*session // who registers what, from before it is written
+	awaits    map[discovery.Name]map[*await]struct{}
+	awaited   int // entries of all awaits
 }
 
 // New makes a server and subscribes it to the catalog. Close it before the catalog and the leases.
 func New(cat *catalog.Catalog, leases *lease.Leases, opt Options) *Server {
-	if opt.Log == nil {
-		opt.Log = slog.New(slog.DiscardHandler)
-	}
 	s := &Server{
 		cat:       cat,
 		leases:    leases,
-		opt:       opt,
+		opt:       opt.complete(),
+		may:       access.Grant.MayRegister,
 		live:      make(map[*session]struct{}),
+		addresses: make(map[string]int),
 		sessions:  make(map[string]*session),
 		interests: make(map[discovery.Name]*interest),
 		claims:    make(map[catalog.InstanceKey]*session),
+		awaits:    make(map[discovery.Name]map[*await]struct{}),
 	}
+	s.pushers.start()
 	s.unsubscribe = cat.Subscribe(s.changed)
 	return s
 }
 
-// Register puts the service into a gRPC server, which should have [ServerOptions].
+// Register puts the service into a gRPC server, which must have [ServerOptions].
 func (s *Server) Register(r grpc.ServiceRegistrar) { weftv1.RegisterSessionServiceServer(r, s) }
 
 // Close comes before the gRPC server's GracefulStop. It ends every session, so that the processes look for another
@@ -116,6 +141,7 @@ func (s *Server) Close(ctx context.Context) error {
 	s.mu.Unlock()
 	done := make(chan struct{})
 	go func() {
+		s.pushers.stop() // first, as they may start what wg waits for
 		s.wg.Wait()
 		close(done)
 	}()
@@ -133,62 +159,34 @@ var (
 	errSlow     = status.Error(codes.ResourceExhausted, "the session did not take its updates for 10 s")
 	errSilent   = status.Error(codes.DeadlineExceeded, "no Hello came within 10 s")
 	errRefusals = status.Error(codes.ResourceExhausted, "the session does not read the answers to its registrations")
+	errRevoked  = status.Error(codes.Unauthenticated, "the token of the session was revoked")
+	errOptions  = status.Error(codes.Internal, "the gRPC server was made without session.ServerOptions")
 )
+
+// errAged is told to the client as a session that ended well: it connects again at once.
+var errAged = errors.New("the session reached its maximum age")
 
 // Connect serves one session.
 func (s *Server) Connect(stream weftv1.SessionService_ConnectServer) error {
-	if err := s.authorize(stream.Context()); err != nil {
+	cancel := canceller(stream.Context())
+	if cancel == nil {
+		return errOptions
+	}
+	ss := newSession(s, stream, cancel)
+	if err := s.begin(ss); err != nil {
 		return err
 	}
-	ss := newSession(s, stream)
-	if !s.begin(ss) {
-		return errStopping
-	}
-	select {
-	case <-ss.over:
-	case <-stream.Context().Done():
-		ss.end(status.FromContextError(stream.Context().Err()).Err())
-	}
+	defer s.wg.Done()
+	defer close(ss.done)
+	ss.end(ss.receive())
+	ss.ops.Wait()
+	ss.outbox.awaitHush()
 	s.drop(ss)
 	ss.log()
-	return ss.cause
-}
-
-func (s *Server) authorize(ctx context.Context) error {
-	if s.opt.Authorize == nil {
+	if errors.Is(ss.cause, errAged) {
 		return nil
 	}
-	err := s.opt.Authorize(ctx, bearer(ctx))
-	if _, ok := status.FromError(err); !ok {
-		return status.Error(codes.Unauthenticated, err.Error())
-	}
-	return err
-}
-
-// bearer gives the token of the call, "" if there is none.
-func bearer(ctx context.Context) string {
-	values := metadata.ValueFromIncomingContext(ctx, "authorization")
-	if len(values) != 1 {
-		return ""
-	}
-	scheme, token, _ := strings.Cut(values[0], " ")
-	if !strings.EqualFold(scheme, "Bearer") {
-		return ""
-	}
-	return token
-}
-
-// begin starts the session's goroutines unless the server is closed.
-func (s *Server) begin(ss *session) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.closed {
-		return false
-	}
-	s.live[ss] = struct{}{}
-	s.wg.Go(ss.receive)
-	s.wg.Go(ss.send)
-	return true
+	return ss.cause
 }
 
 // enter makes the session the one of its process. An older one ends first: nothing that it was told last may
@@ -197,8 +195,8 @@ func (s *Server) enter(ss *session, hello *weftv1.Hello) error {
 	old, err := s.replace(ss, hello)
 	if old != nil {
 		select {
-		case <-old.received:
-		case <-ss.over:
+		case <-old.done:
+		case <-ss.stream.Context().Done():
 		}
 	}
 	return err
@@ -210,21 +208,27 @@ func (s *Server) replace(ss *session, hello *weftv1.Hello) (old *session, err er
 	if s.closed || ss.dropped {
 		return nil, errStopping
 	}
-	ss.hello = hello
 	old = s.sessions[hello.GetProcess()]
+	if old != nil && old.grant.ID != ss.grant.ID {
+		return nil, status.Errorf(codes.PermissionDenied, "process %q: it has a session that was opened with another token", hello.GetProcess())
+	}
 	if old != nil {
 		old.end(errReplaced)
 	}
+	ss.hello = hello
 	s.sessions[hello.GetProcess()] = ss
 	return old, nil
 }
 
 // drop forgets a session that is over, and tells the leases of its instances unless a newer session of the
-// process answers for them.
+// process answers for them, or it was asked to connect again.
 func (s *Server) drop(ss *session) {
 	s.mu.Lock()
 	ss.dropped = true
 	delete(s.live, ss)
+	if s.addresses[ss.from]--; s.addresses[ss.from] == 0 {
+		delete(s.addresses, ss.from)
+	}
 	for _, in := range ss.outbox.interests() {
 		s.leave(ss, in)
 	}
@@ -236,7 +240,7 @@ func (s *Server) drop(ss *session) {
 	s.mu.Unlock()
 	keys := ss.owned.keys()
 	s.unclaim(ss, keys)
-	if last && !closed {
+	if last && !closed && !errors.Is(ss.cause, errAged) {
 		s.leases.Lost(ss.mine(keys))
 	}
 }
@@ -277,13 +281,6 @@ func (s *Server) owner(process string) *session {
 	return s.sessions[process]
 }
 
-// interest is a service that sessions use.
-type interest struct {
-	name     discovery.Name
-	sessions map[*session]struct{}  // guarded by the server's mu
-	last     atomic.Pointer[update] // nearly all sessions need the same
-}
-
 // watch makes the session hear of changes of the service, from the known revision on; false if it is over or has
 // too many subscriptions.
 func (s *Server) watch(ss *session, name discovery.Name, known discovery.Revision) bool {
@@ -301,6 +298,7 @@ func (s *Server) watch(ss *session, name discovery.Name, known discovery.Revisio
 	}
 	s.interests[name] = in
 	in.sessions[ss] = struct{}{}
+	s.look(ss, name)
 	return true
 }
 
@@ -316,68 +314,41 @@ func (s *Server) leave(ss *session, in *interest) {
 	if len(in.sessions) == 0 && s.interests[in.name] == in {
 		delete(s.interests, in.name)
 	}
+	s.look(ss, in.name)
 }
 
 // changed marks the services out of date in every session that uses them.
 func (s *Server) changed(names []discovery.Name) {
+	s.pushers.add(s.mark(names)...)
+}
+
+// mark gives the sessions that a pusher has to look after.
+func (s *Server) mark(names []discovery.Name) (ask []*session) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, name := range names {
 		if name.Service != rule.AllServices {
-			s.interests[name].mark()
+			ask = s.interests[name].mark(ask)
 			continue
 		}
 		for used, in := range s.interests {
 			if used.Namespace == name.Namespace {
-				in.mark()
+				ask = in.mark(ask)
 			}
 		}
 	}
+	return ask
 }
 
 // mark runs under the server's mu. in may be nil.
-func (in *interest) mark() {
+func (in *interest) mark(ask []*session) []*session {
 	if in == nil {
-		return
+		return ask
 	}
 	for ss := range in.sessions {
-		ss.outbox.mark(in.name)
+		if ss.outbox.mark(in.name) {
+			ask = append(ask, ss)
+		}
 	}
-}
-
-// Client is a process that has a session, as shown to operators.
-type Client struct {
-	Process    string
-	Service    discovery.Name // Service is "" if it has none of its own
-	SDKVersion string
-	Address    string // of its end of the connection
-	Since      time.Time
-	Instances  []catalog.InstanceKey // registered in this session, sorted
-	Services   []Subscription        // sorted by name
-}
-
-// Subscription is one service that a client uses.
-type Subscription struct {
-	Name  discovery.Name
-	Sent  discovery.Revision
-	Acked discovery.Revision // what it has applied; it may not have been sent in this session
-	Nacks []rule.Nack        // rules that it could not use
-}
-
-// Clients lists the live sessions, sorted by service and process.
-func (s *Server) Clients() []Client {
-	s.mu.Lock()
-	live := make([]*session, 0, len(s.sessions))
-	for _, ss := range s.sessions {
-		live = append(live, ss)
-	}
-	s.mu.Unlock()
-	out := make([]Client, len(live))
-	for i, ss := range live {
-		out[i] = ss.client()
-	}
-	slices.SortFunc(out, func(a, b Client) int {
-		return strings.Compare(a.Service.Namespace+"/"+a.Service.Service+"/"+a.Process, b.Service.Namespace+"/"+b.Service.Service+"/"+b.Process)
-	})
-	return out
+	return ask
 }

@@ -23,6 +23,7 @@ import (
 
 	weftv1 "github.com/weftmesh/weft/api/weft/v1"
 	"github.com/weftmesh/weft/discovery"
+	"github.com/weftmesh/weft/internal/registry/access"
 	"github.com/weftmesh/weft/internal/registry/catalog"
 	"github.com/weftmesh/weft/internal/registry/lease"
 	"github.com/weftmesh/weft/internal/registry/store"
@@ -51,8 +52,10 @@ func bubble(t *testing.T, opt Options, test func(*fixture)) {
 	})
 }
 
-func start(t *testing.T, opt Options) *fixture {
-	cat, err := catalog.Open(store.NewMemory(), nil)
+func start(t *testing.T, opt Options) *fixture { return startOn(t, store.NewMemory(), opt) }
+
+func startOn(t *testing.T, st store.Store, opt Options) *fixture {
+	cat, err := catalog.Open(st, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -293,14 +296,16 @@ func TestHello(t *testing.T) {
 }
 
 func TestAuthorize(t *testing.T) {
-	opt := Options{Authorize: func(_ context.Context, token string) error {
+	opt := Options{Authorize: func(_ context.Context, token, from string) (access.Grant, error) {
 		switch token {
 		case "good":
-			return nil
+			return access.Grant{ID: "1", Name: "good", Role: access.Workload}, nil
+		case "reader":
+			return access.Grant{ID: "2", Name: "reader", Role: access.Reader}, nil
 		case "forbidden":
-			return status.Error(codes.PermissionDenied, "not here")
+			return access.Grant{}, status.Error(codes.PermissionDenied, "not here")
 		}
-		return errors.New("unknown token")
+		return access.Grant{}, errors.New("unknown token")
 	}}
 	for name, test := range map[string]struct {
 		header string
@@ -312,6 +317,7 @@ func TestAuthorize(t *testing.T) {
 		"wrong":        {"Bearer bad", codes.Unauthenticated},
 		"wrong scheme": {"Basic good", codes.Unauthenticated},
 		"status":       {"Bearer forbidden", codes.PermissionDenied},
+		"reader":       {"Bearer reader", codes.PermissionDenied},
 	} {
 		t.Run(name, func(t *testing.T) {
 			bubble(t, opt, func(f *fixture) {
@@ -705,7 +711,7 @@ func TestClients(t *testing.T) {
 			Process: "proc-1", Service: product, SDKVersion: "test", Address: "bufconn", Since: begin,
 			Instances: []catalog.InstanceKey{{Service: product, ID: "p1"}},
 			Services: []Subscription{{
-				Name: product, Sent: at, Acked: at,
+				Name: product, Sent: at, Acked: at, Latest: at,
 				Nacks: []rule.Nack{{Kind: "Route", Namespace: "shop", Name: "0", Revision: "1-2", Reason: strings.Repeat("r", maxReason)}},
 			}},
 		}}

@@ -6,40 +6,48 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/peer"
 	"google.golang.org/grpc/status"
 
 	weftv1 "github.com/weftmesh/weft/api/weft/v1"
 	"github.com/weftmesh/weft/discovery"
+	"github.com/weftmesh/weft/internal/registry/access"
 	"github.com/weftmesh/weft/internal/registry/lease"
 )
 
 // patience is how long a session may keep the server waiting: for its Hello, and for room to send an update.
 const patience = 10 * time.Second
 
-// session is one stream. One goroutine receives and one sends, so that a process that does not read can still be
-// heard, and both end when the handler returns.
+// session is one stream. Its handler receives; whoever has something to say for it sends: see [session.speak].
 type session struct {
-	srv    *Server
-	stream weftv1.SessionService_ConnectServer
-	since  time.Time
-	hello  *weftv1.Hello // set once by Server.replace; nil if the session ended before
-	owned  owned
-	outbox outbox
+	srv     *Server
+	stream  weftv1.SessionService_ConnectServer
+	cancel  context.CancelFunc // of the stream
+	since   time.Time
+	address string         // of the process
+	from    string         // without the port
+	grant   access.Grant   // set once by Server.authorize, under its mu
+	bound   bool           // the grant counts; likewise
+	hello   *weftv1.Hello  // set once by Server.replace; nil if the session ended before
+	ops     sync.WaitGroup // what is under way for the process
+	line    line
+	owned   owned
+	outbox  outbox
+	settles atomic.Int32 // that wait
 
-	over     chan struct{} // closed by end
-	received chan struct{} // closed when receive is over
-	once     sync.Once
-	cause    error // why it is over; read it after over
-	dropped  bool  // guarded by the server's mu
+	done    chan struct{} // closed when nothing of it runs any more
+	once    sync.Once
+	cause   error // why it is over; read it after the end of the stream's context
+	dropped bool  // guarded by the server's mu
 }
 
-func newSession(srv *Server, stream weftv1.SessionService_ConnectServer) *session {
-	ss := &session{srv: srv, stream: stream, since: time.Now(), over: make(chan struct{}), received: make(chan struct{})}
+func newSession(srv *Server, stream weftv1.SessionService_ConnectServer, cancel context.CancelFunc) *session {
+	ss := &session{srv: srv, stream: stream, cancel: cancel, since: time.Now(), done: make(chan struct{})}
 	ss.outbox.init(func() { ss.end(errSlow) })
 	return ss
 }
@@ -49,14 +57,22 @@ func (ss *session) end(cause error) {
 	ss.once.Do(func() {
 		ss.cause = cause
 		ss.outbox.close()
-		close(ss.over)
+		if errors.Is(cause, errAged) {
+			cause = nil // which says to connect again at once
+		}
+		hangUp(ss.stream.Context(), ss.cancel, cause)
 	})
 }
 
-// receive handles what the process says, one message after the other.
-func (ss *session) receive() {
-	defer close(ss.received)
+// receive handles what the process says, one message after the other. It gives the reason why the session is over, which
+// end may have given already.
+func (ss *session) receive() error {
 	err := ss.greet()
+	if ss.srv.opt.MaxAge > 0 && err == nil {
+		age := ss.srv.opt.MaxAge*9/10 + rand.N(ss.srv.opt.MaxAge/5+1)
+		timer := time.AfterFunc(age, func() { ss.end(errAged) })
+		defer timer.Stop()
+	}
 	for err == nil {
 		var m *weftv1.ConnectRequest
 		if m, err = ss.stream.Recv(); err == nil {
@@ -64,9 +80,9 @@ func (ss *session) receive() {
 		}
 	}
 	if errors.Is(err, io.EOF) {
-		err = nil // the process closed its end
+		return nil // the process closed its end
 	}
-	ss.end(err)
+	return err
 }
 
 // greet takes the Hello and answers it.
@@ -89,7 +105,11 @@ func (ss *session) greet() error {
 		RenewEveryMs:  lease.RenewEvery.Milliseconds(),
 		ServerVersion: ss.srv.opt.Version,
 	})
-	return ss.srv.enter(ss, hello)
+	if err := ss.srv.enter(ss, hello); err != nil {
+		return err
+	}
+	ss.speak()
+	return nil
 }
 
 func checkHello(h *weftv1.Hello) error {
@@ -113,17 +133,27 @@ func (ss *session) handle(m *weftv1.ConnectRequest) error {
 	case *weftv1.ConnectRequest_Unsubscribe:
 		ss.unsubscribe(m.Unsubscribe)
 	case *weftv1.ConnectRequest_Register:
-		return ss.answer(m.Register.GetSeq(), ss.register(m.Register))
+		return ss.enqueue(m.Register.GetSeq(), idsOf(m.Register), func() []*weftv1.Refusal { return ss.register(m.Register) })
 	case *weftv1.ConnectRequest_Deregister:
-		return ss.answer(m.Deregister.GetSeq(), ss.deregister(m.Deregister))
+		return ss.enqueue(m.Deregister.GetSeq(), m.Deregister.GetIds(), func() []*weftv1.Refusal { return ss.deregister(m.Deregister) })
 	case *weftv1.ConnectRequest_Renew:
 		return ss.renew()
 	case *weftv1.ConnectRequest_Ack:
-		ss.outbox.acknowledge(m.Ack)
+		ss.acknowledge(m.Ack)
+	case *weftv1.ConnectRequest_Settle:
+		return ss.settle(m.Settle)
 	case *weftv1.ConnectRequest_Hello:
 		return status.Error(codes.InvalidArgument, "a second Hello")
 	}
 	return nil // a message of a newer SDK says nothing to this server
+}
+
+func (ss *session) acknowledge(m *weftv1.Ack) {
+	name, err := discovery.ParseName(m.GetService(), "")
+	if err == nil && ss.outbox.acknowledge(name, m) {
+		ss.srv.acked(ss, name)
+		ss.speak() // there may be room now
+	}
 }
 
 // maxSubscriptions bounds the services that one process uses.
@@ -139,8 +169,9 @@ func (ss *session) subscribe(m *weftv1.Subscribe) error {
 		if !ss.srv.watch(ss, name, known) {
 			return status.Errorf(codes.ResourceExhausted, "subscribe %s: want at most %d services in a session", name, maxSubscriptions)
 		}
-		ss.outbox.mark(name) // after watch: what changes in between is seen by one or the other
+		ss.outbox.markOwn(name) // after watch: what changes in between is seen by one or the other
 	}
+	ss.speak()
 	return nil
 }
 
@@ -150,55 +181,7 @@ func (ss *session) unsubscribe(m *weftv1.Unsubscribe) {
 			ss.outbox.unsubscribe(name, func(in *interest) { ss.srv.unwatch(ss, in) })
 		}
 	}
-}
-
-// answer queues a Result. A process that registers without reading the answers is cut off.
-func (ss *session) answer(seq uint64, refusals []*weftv1.Refusal) error {
-	if !ss.outbox.result(seq, refusals) {
-		return errRefusals
-	}
-	return nil
-}
-
-// send brings out what the outbox has, in the order welcome, results, updates.
-func (ss *session) send() {
-	for {
-		select {
-		case <-ss.over:
-			return
-		case <-ss.outbox.wake:
-		}
-		if err := ss.flush(); err != nil {
-			ss.end(err)
-			return
-		}
-	}
-}
-
-func (ss *session) flush() error {
-	for {
-		if m := ss.outbox.takeAnswer(); m != nil {
-			if err := ss.stream.Send(m); err != nil {
-				return err
-			}
-			continue
-		}
-		in, known, ok := ss.outbox.takeDirty()
-		if !ok {
-			return nil
-		}
-		u := in.update(ss.srv.cat, known)
-		if !ss.outbox.sending(in.name, known, u) {
-			continue
-		}
-		for _, piece := range u.pieces {
-			if err := ss.stream.Send(piece); err != nil {
-				return err
-			}
-			ss.outbox.progress()
-		}
-		ss.outbox.sent()
-	}
+	ss.speak()
 }
 
 // log tells operators of the end of a session; one that was cut off is their business.
@@ -213,20 +196,4 @@ func (ss *session) log() {
 	}
 	ss.srv.opt.Log.Log(context.Background(), level, "session ended", "process", c.Process, "service", c.Service.Service,
 		"namespace", c.Service.Namespace, "address", c.Address, "after", time.Since(ss.since).Round(time.Millisecond), "cause", ss.cause)
-}
-
-// client describes the session for operators.
-func (ss *session) client() Client {
-	c := Client{
-		Process:    ss.hello.GetProcess(),
-		Service:    discovery.Name{Service: ss.hello.GetService(), Namespace: ss.hello.GetNamespace()},
-		SDKVersion: ss.hello.GetSdkVersion(),
-		Since:      ss.since,
-		Instances:  ss.owned.keys(),
-		Services:   ss.outbox.subscriptions(),
-	}
-	if p, ok := peer.FromContext(ss.stream.Context()); ok {
-		c.Address = p.Addr.String()
-	}
-	return c
 }
