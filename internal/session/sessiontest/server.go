@@ -14,7 +14,9 @@ import (
 	"maps"
 	"net"
 	"slices"
+	"strconv"
 	"sync"
+	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -43,6 +45,8 @@ type Server struct {
 	Refuse  func(*weftv1.Instance) *weftv1.Refusal // nil, or its result, accepts
 	Silent  bool                                   // no Result is sent
 	Mute    bool                                   // no Welcome is sent
+	Full    time.Duration                          // if set, every session is refused with this hint
+	Settle  func(*weftv1.Settle) *weftv1.Settled   // nil, or its result, does not answer
 	Answer  func(*weftv1.Interest) *weftv1.Update  // nil: the last snapshot of the service, if one was pushed
 
 	mu        sync.Mutex
@@ -190,6 +194,10 @@ func (s *Server) Connect(st stream) error {
 	if got := md.Get("authorization"); s.Want != "" && !slices.Equal(got, []string{"Bearer " + s.Want}) {
 		return status.Error(codes.Unauthenticated, "the token is not known")
 	}
+	if s.Full > 0 {
+		st.SetTrailer(metadata.Pairs("grpc-retry-pushback-ms", strconv.FormatInt(s.Full.Milliseconds(), 10)))
+		return status.Error(codes.ResourceExhausted, "full")
+	}
 	c := &conn{stream: st, wants: map[string]bool{}}
 	first, err := st.Recv()
 	if err != nil {
@@ -245,6 +253,12 @@ func (s *Server) hear(c *conn, m *weftv1.ConnectRequest) (answers []*weftv1.Conn
 			delete(s.instances, id)
 		}
 		answers = append(answers, result(&weftv1.Result{Seq: deregister.Seq}))
+	}
+	if settle := m.GetSettle(); settle != nil && s.Settle != nil {
+		if answer := s.Settle(settle); answer != nil {
+			answer.Seq = settle.Seq
+			answers = append(answers, &weftv1.ConnectResponse{Message: &weftv1.ConnectResponse_Settled{Settled: answer}})
+		}
 	}
 	return answers
 }
