@@ -31,6 +31,9 @@ import (
 // RenewEveryMs is what the server asks for.
 const RenewEveryMs = 5000
 
+// maxHeard bounds what is remembered of what was heard.
+const maxHeard = 10_000
+
 type stream = grpc.BidiStreamingServer[weftv1.ConnectRequest, weftv1.ConnectResponse]
 
 // Server is the server. Set its fields before Start.
@@ -167,6 +170,16 @@ func (s *Server) Push(u *weftv1.Update) {
 	}
 }
 
+// Send sends a message to all sessions, whatever it says.
+func (s *Server) Send(m *weftv1.ConnectResponse) {
+	s.mu.Lock()
+	to := slices.Collect(maps.Keys(s.open))
+	s.mu.Unlock()
+	for _, c := range to {
+		c.send(m)
+	}
+}
+
 // Heard returns the messages of a type that were received, and forgets all of that type.
 func Heard[T any](s *Server, pick func(*weftv1.ConnectRequest) *T) (out []*T) {
 	s.mu.Lock()
@@ -235,7 +248,9 @@ func (s *Server) closed(c *conn) {
 func (s *Server) hear(c *conn, m *weftv1.ConnectRequest) (answers []*weftv1.ConnectResponse) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.heard = append(s.heard, m)
+	if s.heard = append(s.heard, m); len(s.heard) > maxHeard {
+		s.heard = s.heard[maxHeard/2:]
+	}
 	for _, interest := range m.GetSubscribe().GetInterests() {
 		c.wants[interest.Service] = true
 		if u := s.answerTo(interest); u != nil {
