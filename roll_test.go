@@ -98,6 +98,8 @@ func (l *load) call(ctx context.Context, c caller) {
 		select {
 		case <-l.stop:
 			return
+		case <-ctx.Done(): // the test failed
+			return
 		case <-tick.C:
 		}
 		l.calls.Add(1)
