@@ -36,7 +36,7 @@ type walk struct {
 }
 
 // texts are blank and extreme, within what protobuf takes.
-var texts = []string{"", " ", "\x00", "*", ".", "a.b.c", "-", "%2e%2e/", "日本", strings.Repeat("x", 300), strings.Repeat("x.", 1<<14), "{}", "[[[[", `{"kind":"Nope"}`}
+var texts = []string{"", " ", "\x00", "*", ".", "a.b.c", "-", "%2e%2e/", "\u65e5\u672c", strings.Repeat("x", 300), strings.Repeat("x.", 1<<14), "{}", "[[[[", `{"kind":"Nope"}`}
 
 func (w *walk) message(m protoreflect.Message, path string) bool {
 	fields := m.Descriptor().Fields()
