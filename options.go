@@ -108,7 +108,7 @@ func (c *config) chooseRegistry() {
 	if c.tokenFile == "" { // which is as explicit as a token
 		c.token = cmp.Or(c.token, os.Getenv("WEFT_TOKEN"))
 	}
-	c.pin = os.Getenv("WEFT_PIN")
+	c.pin = cmp.Or(c.pin, os.Getenv("WEFT_PIN"))
 }
 
 func (c *config) chooseCache() {
@@ -208,6 +208,13 @@ func WithRules(rules ...rule.Rule) Option {
 // on the same host left in the user's configuration directory.
 func WithToken(token string) Option {
 	return option(func(c *config) error { c.token = token; return nil })
+}
+
+// WithPin sets the pin by which the registry server's key is known: the SHA-256 of its SubjectPublicKeyInfo in hex. The
+// default is WEFT_PIN, else what a registry server of the same user on the same host left in the user's configuration
+// directory.
+func WithPin(pin string) Option {
+	return option(func(c *config) error { c.pin = pin; return nil })
 }
 
 // WithTokenFile names a file with the bearer token. It is read again at each connection.

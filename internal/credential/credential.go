@@ -26,11 +26,12 @@ import (
 
 // File is what a registry server tells the processes of its user.
 type File struct {
-	GRPC    string `json:"grpc"`    // host:port of the sessions
-	HTTP    string `json:"http"`    // host:port of REST
-	DataDir string `json:"dataDir"` // absolute; admin.token is there
-	Pin     string `json:"pin"`     // of the server's key, as [PinOf] gives it
-	Token   string `json:"token"`   // the workload token, for sessions
+	GRPC    string `json:"grpc"`              // host:port of the sessions
+	HTTP    string `json:"http"`              // host:port of REST
+	HTTPPin string `json:"httpPin,omitempty"` // of the key of REST, which then speaks TLS; "": it is plain HTTP
+	DataDir string `json:"dataDir"`           // absolute; admin.token is there
+	Pin     string `json:"pin"`               // of the server's key, as [PinOf] gives it
+	Token   string `json:"token"`             // the workload token, for sessions
 }
 
 // Dir returns the directory of the credential files, weft in [os.UserConfigDir].

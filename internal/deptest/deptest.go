@@ -36,6 +36,7 @@ var house = []room{
 		never: []ban{
 			{"registry-server", "a library does not link its server"},
 			{"internal/registry", "a library does not link its server"},
+			{"wefttest", "what tests need links the server"},
 			{"discovery/consul", "users without Consul must not link it"},
 			{"discovery/dns", "an optional source is chosen by the program"},
 			{"go.opentelemetry.io/otel/sdk", "the program chooses its telemetry SDK; the library needs the API alone"},
@@ -69,6 +70,10 @@ var house = []room{
 	{folder: "internal/registry", may: "api/... rule discovery internal/credential internal/registry/... " + grpc +
 		" go.etcd.io/bbolt/... github.com/danielgtaylor/huma/v2/... github.com/prometheus/client_golang/... go.yaml.in/yaml/v3 golang.org/x/sync/errgroup",
 		never: []ban{{"internal/grpcweft", "the server makes no calls through the mesh it serves"}, {"internal/session", "that is the client's end"}}},
+	{folder: "wefttest", may: ". rule discovery internal/registry/... " + grpc,
+		never: []ban{{"examples", "examples show it, not the other way round"}}},
+	{folder: "deploy"}, // files and the tests that read them
+	{folder: "docs"},   // likewise
 	{folder: "registry-server", may: "internal/registry/..."},
 	{folder: "cmd/weftctl", may: "rule discovery internal/credential github.com/spf13/cobra go.yaml.in/yaml/v3",
 		never: []ban{noEngine, {"internal/registry", "it talks to the server by REST"}}},

@@ -9,19 +9,14 @@ import (
 	"testing"
 
 	"github.com/weftmesh/weft/internal/credential"
+	"github.com/weftmesh/weft/internal/registry/store"
 )
 
 func TestTokensAreMadeOnceAndKept(t *testing.T) {
 	dir := t.TempDir()
-	first, err := OpenTokens(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	again, err := OpenTokens(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if *first != *again {
+	first := open(t, dir)
+	again := open(t, dir)
+	if first.AdminToken() != again.AdminToken() || first.WorkloadToken() != again.WorkloadToken() {
 		t.Error("the second start has other tokens")
 	}
 	for _, name := range []string{AdminTokenFile, WorkloadTokenFile} {
@@ -34,10 +29,7 @@ func TestTokensAreMadeOnceAndKept(t *testing.T) {
 
 func TestWhoMayDoWhat(t *testing.T) {
 	dir := t.TempDir()
-	tokens, err := OpenTokens(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
+	tokens := open(t, dir)
 	data, err := os.ReadFile(filepath.Join(dir, AdminTokenFile))
 	if err != nil {
 		t.Fatal(err)
@@ -79,7 +71,10 @@ func TestOpenTokensRefuses(t *testing.T) {
 		if err := os.WriteFile(path, []byte(c.content), c.mode); err != nil {
 			t.Fatal(err)
 		}
-		_, err := OpenTokens(dir)
+		tokens, err := OpenTokens(dir, store.NewMemory(), nil)
+		if err == nil {
+			tokens.Close()
+		}
 		if c.want == "" && err != nil || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {
 			t.Errorf("%s: error %v, want %q", c.name, err, c.want)
 		}

@@ -5,6 +5,7 @@ import (
 	"os"
 
 	"github.com/weftmesh/weft/internal/registry/access"
+	"github.com/weftmesh/weft/internal/registry/store"
 )
 
 func ExampleOpenTokens() {
@@ -15,11 +16,18 @@ func ExampleOpenTokens() {
 	}
 	defer os.RemoveAll(dir)
 
-	tokens, err := access.OpenTokens(dir)
+	tokens, err := access.OpenTokens(dir, store.NewMemory(), nil)
 	if err != nil {
 		fmt.Println(err)
 		return
 	}
-	fmt.Println(tokens.Workload(tokens.WorkloadToken()), tokens.Admin(tokens.WorkloadToken()))
-	// Output: true false
+	defer tokens.Close()
+
+	grant, err := tokens.Check(tokens.WorkloadToken(), "10.0.0.7")
+	fmt.Println(grant.Role, err, grant.Allows(access.Reader, "shop"), grant.MaySession())
+	_, err = tokens.Check("a guess", "10.0.0.7")
+	fmt.Println(err)
+	// Output:
+	// workload <nil> false true
+	// the token is not known to this server
 }

@@ -30,8 +30,12 @@ type Identity struct {
 	certificate tls.Certificate
 }
 
-// OpenIdentity reads the identity of a data directory, and makes one (P-256) if there is none.
+// OpenIdentity reads the identity of a data directory, and makes one (P-256) if there is none; that of the directory ""
+// is new and kept in memory only.
 func OpenIdentity(dir string) (*Identity, error) {
+	if dir == "" {
+		return parseIdentity(newIdentity(time.Now()))
+	}
 	path := filepath.Join(dir, IdentityFile)
 	data, err := credential.ReadPrivate(path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -42,11 +46,20 @@ func OpenIdentity(dir string) (*Identity, error) {
 	if err != nil {
 		return nil, err
 	}
-	certificate, err := tls.X509KeyPair(data, data)
+	i, err := parseIdentity(data, nil)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w; delete the file to get a new key, and restart the SDKs that pinned the old one", path, err)
 	}
-	return &Identity{certificate}, nil
+	return i, nil
+}
+
+// parseIdentity reads a key and a certificate, unless they could not be had.
+func parseIdentity(data []byte, err error) (*Identity, error) {
+	if err != nil {
+		return nil, err
+	}
+	certificate, err := tls.X509KeyPair(data, data)
+	return &Identity{certificate}, err
 }
 
 func newIdentity(now time.Time) ([]byte, error) {

@@ -1,11 +1,20 @@
 // Package audit remembers who changed what, when, and from where, in the same transaction as the change.
+//
+//	log, err := audit.Open(st)
+//	…
+//	err = committer.Do(ctx, func(b *store.Batch) error {
+//		b.Put(key, value)
+//		log.Append(b, audit.Entry{At: now, Actor: actor, Action: "put", Kind: "Route", Target: "product-canary"})
+//		return nil
+//	})
+//	entries, err := log.List(audit.Filter{Who: "alice"}) // the newest first
+//
+// The newest 100,000 entries are kept.
 package audit
 
 import (
 	"context"
 	"time"
-
-	"github.com/weftmesh/weft/internal/registry/store"
 )
 
 // Actor is who makes a change.
@@ -42,21 +51,14 @@ type Entry struct {
 // Filter chooses entries; an empty field chooses all.
 type Filter struct {
 	Before    uint64 // only entries with a lower number; 0: from the newest
-	Limit     int    // 0: 1000
+	Limit     int    // 0 and more than 1000: 1000
 	Who       string
 	Kind      string
 	Namespace string
 	Target    string
 }
 
-// Log is the audit log of a store. It is made by [Open].
-type Log struct{ st store.Store }
-
-// Open goes on with the log of a store.
-func Open(st store.Store) (*Log, error) { return &Log{st}, nil }
-
-// Append adds an entry to an operation, which gives it its number; it is called by one operation at a time.
-func (l *Log) Append(b *store.Batch, e Entry) {}
-
-// List gives entries, the newest first.
-func (l *Log) List(f Filter) ([]Entry, error) { return nil, nil }
+func (f Filter) match(e Entry) bool {
+	return (f.Who == "" || f.Who == e.Who) && (f.Kind == "" || f.Kind == e.Kind) &&
+		(f.Namespace == "" || f.Namespace == e.Namespace) && (f.Target == "" || f.Target == e.Target)
+}

@@ -1,4 +1,4 @@
-// Package server wires the rooms of the registry server into one: store, catalog, leases, sessions over gRPC and
+// Package server wires the rooms of the registry server into one: store, catalog, tokens, leases, sessions over gRPC and
 // REST over HTTP. The command registry-server is this package with flags; tests start it in their own process.
 //
 //	s, err := server.New(server.Config{GRPCAddr: "127.0.0.1:0", HTTPAddr: "127.0.0.1:0", DataDir: dir})
@@ -6,261 +6,234 @@
 //		return err // one line that says what to do
 //	}
 //	err = s.Run(ctx) // until ctx ends
+//
+// Sessions are TLS 1.3 with the server's pinned key on every address. REST is plain HTTP on loopback alone; nothing
+// makes it so elsewhere. With Config.Store there is neither a data directory nor a credential file:
+//
+//	s, err := server.New(server.Config{GRPCAddr: "127.0.0.1:0", HTTPAddr: "127.0.0.1:0", Store: store.NewMemory()})
+//	… s.GRPCAddr(), s.Pin(), s.WorkloadToken(), s.AdminToken()
 package server
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net"
 	"net/http"
+	"os"
 	"path/filepath"
-	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials"
 
 	"github.com/weftmesh/weft/internal/credential"
 	"github.com/weftmesh/weft/internal/registry/access"
-	"github.com/weftmesh/weft/internal/registry/catalog"
-	"github.com/weftmesh/weft/internal/registry/lease"
-	"github.com/weftmesh/weft/internal/registry/rest"
-	"github.com/weftmesh/weft/internal/registry/session"
 	"github.com/weftmesh/weft/internal/registry/store"
 )
 
 // grace is how long a stopping server waits for requests and sessions under way.
 const grace = 5 * time.Second
 
-// Config says where the server listens and keeps its data.
-type Config struct {
-	GRPCAddr string       // of sessions, a loopback address; port 0 takes a free one
-	HTTPAddr string       // of REST, likewise
-	DataDir  string       // made with mode 0700 if it is not there
-	Version  string       // as told to clients
-	Log      *slog.Logger // nil: silent
-}
+// maxConnections bounds the connections of REST; those of sessions are bounded by Config.MaxSessions and these, as some
+// have no session yet.
+const maxConnections = 4096
 
 // Server is a registry server that listens. It is made by [New], and [Server.Run] must be called to release it.
 type Server struct {
-	log      *slog.Logger
-	store    store.Store
-	catalog  *catalog.Catalog
-	leases   *lease.Leases
-	sessions *session.Server
-	grpc     *grpc.Server
-	http     *http.Server
-	grpcLis  net.Listener
-	httpLis  net.Listener
-	dataDir  string // absolute
-	stopping atomic.Bool
-	cleanup  []func() error // in reverse order
+	config        Config
+	log           *slog.Logger
+	identity      *access.Identity
+	certificate   *certificate // nil: REST has no files
+	restTLS       *tls.Config  // nil: REST is plain
+	grpcDoor      *door
+	httpDoor      *door
+	rooms         atomic.Pointer[rooms] // nil while they are replaced
+	adminToken    string
+	workloadToken string
+	restoring     atomic.Bool // from the upload of a backup until the rooms are open again
+	restores      chan string // the path of a backup that is to replace the store
+
+	announcing sync.Mutex
+	announced  credential.File // zero: none is written
 }
 
 // New opens the data directory and both listeners, and writes the credential file. Its error is one line that says
 // what to do.
 func New(c Config) (_ *Server, err error) {
-	if c.Log == nil {
-		c.Log = slog.New(slog.DiscardHandler)
+	if err := c.Check(); err != nil {
+		return nil, err
 	}
-	for _, a := range []struct{ flag, addr string }{{"grpc-addr", c.GRPCAddr}, {"http-addr", c.HTTPAddr}} {
-		if err := checkLoopback(a.flag, a.addr); err != nil {
-			return nil, err
+	c.complete()
+	if c.DataDir != "" {
+		if c.DataDir, err = filepath.Abs(c.DataDir); err != nil {
+			return nil, fmt.Errorf("data directory %s: %w", c.DataDir, err)
 		}
 	}
-	s := &Server{log: c.Log}
+	s := &Server{config: c, log: c.Log, restores: make(chan string, 1)}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, s.release())
 		}
 	}()
-	if err := s.openData(&c); err != nil {
+	if err := s.open(); err != nil {
 		return nil, err
 	}
-	tokens, err := access.OpenTokens(c.DataDir)
-	if err != nil {
-		return nil, err
+	r := s.rooms.Load()
+	s.adminToken, s.workloadToken = r.tokens.AdminToken(), r.tokens.WorkloadToken()
+	if err := store.Loose(c.DataDir); c.DataDir != "" && err != nil {
+		s.log.Warn("the server starts all the same, as the files with secrets have modes of their own", "error", err)
 	}
-	identity, err := access.OpenIdentity(c.DataDir)
-	if err != nil {
-		return nil, err
-	}
-	if err := s.listen(c); err != nil {
-		return nil, err
-	}
-	s.addSessions(c, tokens, identity)
-	s.addREST(c, tokens)
-	s.announce(credential.File{
-		GRPC:    s.GRPCAddr(),
-		HTTP:    s.HTTPAddr(),
-		DataDir: c.DataDir,
-		Pin:     identity.Pin(),
-		Token:   tokens.WorkloadToken(),
-	})
+	s.announce()
 	return s, nil
 }
 
-// openData opens what is on disk and makes the path of the data directory absolute.
-func (s *Server) openData(c *Config) error {
-	dir, err := filepath.Abs(c.DataDir)
-	if err != nil {
-		return fmt.Errorf("data directory %s: %w", c.DataDir, err)
+// open opens the rooms, and what outlives them if it is not there yet. The store comes first, as it makes and locks the
+// data directory.
+func (s *Server) open() error {
+	r := &rooms{config: s.config, log: s.log}
+	err := r.openStore()
+	if err == nil && s.identity == nil {
+		err = s.openFront()
 	}
-	c.DataDir, s.dataDir = dir, dir
-	st, err := store.Open(dir)
+	if err == nil {
+		err = r.furnish(s)
+	}
 	if err != nil {
+		return errors.Join(err, r.close())
+	}
+	s.rooms.Store(r)
+	return nil
+}
+
+// openFront opens what callers meet: the key by which they know the server, and the listeners.
+func (s *Server) openFront() (err error) {
+	if s.config.DataDir != "" { // left by a server that died before it restored it
+		if err := os.Remove(filepath.Join(s.config.DataDir, uploadName)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	if s.identity, err = access.OpenIdentity(s.config.DataDir); err != nil {
 		return err
 	}
-	s.store = st
-	s.onRelease(st.Close)
-	if s.catalog, err = catalog.Open(st, c.Log); err != nil {
-		return fmt.Errorf("data directory %s: %w", dir, err)
+	if s.grpcDoor, err = openDoor("grpc-addr", s.config.GRPCAddr, s.config.MaxSessions+maxConnections); err != nil {
+		return err
 	}
-	s.onRelease(s.catalog.Close)
-	s.leases = lease.New(s.catalog, c.Log)
-	s.onRelease(s.leases.Close)
-	return nil
-}
-
-func (s *Server) addSessions(c Config, tokens *access.Tokens, identity *access.Identity) {
-	s.sessions = session.New(s.catalog, s.leases, session.Options{
-		Authorize: func(_ context.Context, token, from string) (access.Grant, error) {
-			return authorize(tokens, token, from)
-		},
-		Log:     c.Log,
-		Version: c.Version,
-	})
-	s.grpc = grpc.NewServer(append(session.ServerOptions(), grpc.Creds(credentials.NewTLS(identity.TLS())))...)
-	s.sessions.Register(s.grpc)
-	s.onRelease(s.closeSessions)
-}
-
-func authorize(tokens *access.Tokens, token, from string) (access.Grant, error) {
-	grant, err := tokens.Check(token, from)
-	if !errors.Is(err, access.ErrUnknown) {
-		return grant, err
+	if s.httpDoor, err = openDoor("http-addr", s.config.HTTPAddr, maxConnections); err != nil {
+		return err
 	}
-	return grant, errors.New("the token is not this server's; SDKs of the same user find theirs by themselves, others need the one in workload.token of the server's data directory (WEFT_TOKEN)")
+	return s.chooseTLS()
 }
 
-// closeSessions ends all sessions, then the connections.
-func (s *Server) closeSessions() error {
-	ctx, cancel := context.WithTimeout(context.Background(), grace)
-	defer cancel()
-	err := s.sessions.Close(ctx)
-	hard := time.AfterFunc(grace, s.grpc.Stop)
-	defer hard.Stop()
-	s.grpc.GracefulStop()
-	return err
-}
-
-func (s *Server) addREST(c Config, tokens *access.Tokens) {
-	s.http = &http.Server{
-		Handler: rest.New(rest.Config{
-			Catalog:  s.catalog,
-			Leases:   s.leases,
-			Access:   tokens,
-			Sessions: func() int { return len(s.sessions.Clients()) },
-			Ready:    s.ready,
-			Version:  c.Version,
-			Log:      c.Log,
-		}),
-		ReadHeaderTimeout: 5 * time.Second,
-		ReadTimeout:       15 * time.Second,
-		WriteTimeout:      30 * time.Second,
-		IdleTimeout:       60 * time.Second,
-		MaxHeaderBytes:    16 << 10,
-		ErrorLog:          slog.NewLogLogger(c.Log.Handler(), slog.LevelDebug),
-	}
-	s.onRelease(s.closeREST)
-}
-
-func (s *Server) ready() error {
-	if s.stopping.Load() {
-		return errors.New("the server is stopping")
-	}
-	return nil
-}
-
-// closeREST lets requests under way finish.
-func (s *Server) closeREST() error {
-	ctx, cancel := context.WithTimeout(context.Background(), grace)
-	defer cancel()
-	if err := s.http.Shutdown(ctx); err != nil {
-		return errors.Join(fmt.Errorf("REST requests were still running after %s: %w", grace, err), s.http.Close())
-	}
-	return nil
-}
-
-// announce writes the credential file. A server whose user has no configuration directory does without.
-func (s *Server) announce(f credential.File) {
-	port := s.grpcLis.Addr().(*net.TCPAddr).Port
-	s.sweep(f)
-	if err := credential.Write(port, f); err != nil {
-		s.log.Warn("SDKs and weftctl cannot find this server by themselves; set WEFT_REGISTRY, WEFT_HTTP and WEFT_TOKEN for them", "error", err)
-		return
-	}
-	// It goes first of all, while the port and the data are still ours, so that it cannot be a successor's.
-	s.onRelease(func() error { return credential.Remove(port, f) })
-}
-
-// sweep removes the files of servers that were killed: who holds the data directory and the ports knows that
-// nobody else does.
-func (s *Server) sweep(f credential.File) {
-	ports, _ := credential.Ports()
-	for _, port := range ports {
-		old, err := credential.Read(port)
-		if err != nil || old.DataDir != f.DataDir && old.HTTP != f.HTTP {
-			continue
+// chooseTLS decides by the address that REST really has, so that no name can make it plain where others may listen in.
+func (s *Server) chooseTLS() (err error) {
+	if s.config.TLSCert != "" {
+		if s.certificate, err = openCertificate(s.config.TLSCert, s.config.TLSKey, s.log); err != nil {
+			return err
 		}
-		if err := credential.Remove(port, old); err != nil {
-			s.log.Warn("the credential file of a server that is gone cannot be removed", "error", err)
-		}
+		s.certificate.changed = s.announce
+		s.restTLS = &tls.Config{MinVersion: tls.VersionTLS13, GetCertificate: s.certificate.get}
+	} else if !s.httpDoor.addr().IP.IsLoopback() {
+		s.restTLS = s.identity.TLS()
 	}
+	return nil
+}
+
+// httpPin is the pin of the key of REST; "" if it is plain.
+func (s *Server) httpPin() string {
+	switch {
+	case s.certificate != nil:
+		return s.certificate.pin()
+	case s.restTLS != nil:
+		return s.identity.Pin()
+	}
+	return ""
 }
 
 // GRPCAddr is where sessions really are.
-func (s *Server) GRPCAddr() string { return s.grpcLis.Addr().String() }
+func (s *Server) GRPCAddr() string { return s.grpcDoor.addr().String() }
 
 // HTTPAddr is where REST really is.
-func (s *Server) HTTPAddr() string { return s.httpLis.Addr().String() }
+func (s *Server) HTTPAddr() string { return s.httpDoor.addr().String() }
+
+// AdminToken is the administrator's token, as in admin.token of the data directory.
+func (s *Server) AdminToken() string { return s.adminToken }
+
+// WorkloadToken is the token for sessions, as in workload.token of the data directory.
+func (s *Server) WorkloadToken() string { return s.workloadToken }
+
+// Pin is the pin of the key of sessions, as [credential.PinOf] gives it.
+func (s *Server) Pin() string { return s.identity.Pin() }
 
 // Run serves until ctx ends or a listener fails; then it stops and releases everything: requests and sessions
-// under way get 5 s. It may be called once, also with a context that has ended.
+// under way get 5 s. A backup that is restored meanwhile replaces what is served, on the same ports. It may be called
+// once, also with a context that has ended.
 func (s *Server) Run(ctx context.Context) error {
+	for {
+		backup, err := s.serve(ctx)
+		if backup == "" {
+			return errors.Join(err, s.release())
+		}
+		if err := s.replace(backup); err != nil {
+			return errors.Join(err, s.release())
+		}
+	}
+}
+
+// serve runs the servers of the rooms until ctx ends, one of them fails or a backup, which is given, is to replace them.
+func (s *Server) serve(ctx context.Context) (backup string, err error) {
+	r := s.rooms.Load()
 	failed := make(chan error, 2)
-	go func() { failed <- s.grpc.Serve(s.grpcLis) }()
-	go func() { failed <- s.http.Serve(s.httpLis) }()
-	s.log.Info("registry server is ready", "grpc", s.GRPCAddr(), "http", s.HTTPAddr(), "data", s.dataDir)
+	go func() { failed <- r.grpc.Serve(s.grpcDoor.way()) }()
+	go func() { failed <- r.serveREST(s.httpDoor.way()) }()
+	s.log.Info("registry server is ready", "grpc", s.GRPCAddr(), "http", s.HTTPAddr(), "data", s.config.DataDir)
 	running := 2
-	var err error
 	select {
 	case <-ctx.Done():
 		s.log.Info("registry server is stopping")
+	case backup = <-s.restores:
+		s.log.Info("registry server is restoring a backup")
 	case err = <-failed:
 		running--
 	}
-	s.stopping.Store(true)
-	err = errors.Join(err, s.release())
+	if backup == "" {
+		err = errors.Join(err, s.leave())
+	}
+	s.rooms.Store(nil)
+	err = errors.Join(err, r.close())
 	for range running {
-		if e := <-failed; !errors.Is(e, http.ErrServerClosed) && !errors.Is(e, grpc.ErrServerStopped) {
+		if e := <-failed; !stopped(e) {
 			err = errors.Join(err, e)
+		}
+	}
+	return backup, err
+}
+
+// stopped reports whether a server ended because it was told to.
+func stopped(err error) bool {
+	return errors.Is(err, http.ErrServerClosed) || errors.Is(err, grpc.ErrServerStopped) || errors.Is(err, net.ErrClosed)
+}
+
+// leave takes the server out of sight, so that nobody comes any more.
+func (s *Server) leave() error {
+	err := s.retract()
+	for _, d := range []*door{s.grpcDoor, s.httpDoor} {
+		if d != nil {
+			err = errors.Join(err, d.close())
 		}
 	}
 	return err
 }
 
-func (s *Server) onRelease(f func() error) { s.cleanup = append(s.cleanup, f) }
-
-// release undoes what was done, the last first.
+// release ends what is still there.
 func (s *Server) release() error {
-	var errs []error
-	for _, v := range slices.Backward(s.cleanup) {
-		errs = append(errs, v())
+	err := s.leave()
+	if r := s.rooms.Swap(nil); r != nil {
+		err = errors.Join(err, r.close())
 	}
-	s.cleanup = nil
-	return errors.Join(errs...)
+	return err
 }

@@ -27,6 +27,7 @@ import (
 	weftv1 "github.com/weftmesh/weft/api/weft/v1"
 	"github.com/weftmesh/weft/internal/credential"
 	"github.com/weftmesh/weft/internal/registry/server"
+	"github.com/weftmesh/weft/internal/registry/store"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -67,11 +68,7 @@ func start(t *testing.T, c server.Config) *running {
 			t.Error(err)
 		}
 	})
-	token, err := os.ReadFile(filepath.Join(c.DataDir, "admin.token"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return &running{s, c.DataDir, strings.TrimSpace(string(token)), stop}
+	return &running{s, c.DataDir, s.AdminToken(), stop}
 }
 
 // call returns status and body. Headers are given as "Name: value".
@@ -184,11 +181,12 @@ func TestStartRefuses(t *testing.T) {
 		{"gRPC port in use", func(c *server.Config) { c.GRPCAddr = other.GRPCAddr() }, []string{"--grpc-addr " + other.GRPCAddr(), "in use by another process", "choose another port"}},
 		{"HTTP port in use", func(c *server.Config) { c.HTTPAddr = other.HTTPAddr() }, []string{"--http-addr " + other.HTTPAddr(), "in use by another process", "choose another port"}},
 		{"broken store", func(c *server.Config) { c.DataDir = broken }, []string{broken, "damaged", "move it away"}},
-		{"all interfaces", func(c *server.Config) { c.GRPCAddr = "0.0.0.0:0" }, []string{"--grpc-addr", "not a loopback address", "bind to 127.0.0.1"}},
-		{"no host", func(c *server.Config) { c.HTTPAddr = ":7080" }, []string{"--http-addr", "not a loopback address", "bind to 127.0.0.1"}},
-		{"a name", func(c *server.Config) { c.HTTPAddr = "example.com:7080" }, []string{"--http-addr", "not a loopback address"}},
-		{"no port", func(c *server.Config) { c.HTTPAddr = "127.0.0.1" }, []string{"--http-addr", "want host:port"}},
-		{"no address of this host", func(c *server.Config) { c.HTTPAddr = "127.0.0.1:65536" }, []string{"--http-addr", "choose another address"}},
+		{"a name of nobody", func(c *server.Config) { c.HTTPAddr = "host.invalid:7080" }, []string{"--http-addr host.invalid:7080", "choose another address"}},
+		{"an address of another host", func(c *server.Config) { c.HTTPAddr = "192.0.2.1:0" }, []string{"--http-addr 192.0.2.1:0", "choose another address"}},
+		{"no certificate", func(c *server.Config) { c.TLSCert, c.TLSKey = "none.crt", "none.key" }, []string{"--tls-cert", "none.crt"}},
+		{"a certificate that is none", func(c *server.Config) {
+			c.TLSCert, c.TLSKey = filepath.Join(broken, "registry.db"), filepath.Join(broken, "registry.db")
+		}, []string{"--tls-cert", "PEM"}},
 		{"a file for a directory", func(c *server.Config) { c.DataDir = filepath.Join(broken, "registry.db", "x") }, []string{"cannot be made", "--data-dir"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -465,4 +463,30 @@ func TestRunWithAnEndedContext(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+}
+
+// inMemory is a server without a data directory.
+func inMemory() server.Config {
+	return server.Config{GRPCAddr: "127.0.0.1:0", HTTPAddr: "127.0.0.1:0", Store: store.NewMemory()}
+}
+
+// session opens one that stays until stop is called or the test ends.
+func session(t *testing.T, s *running) (stop func()) {
+	t.Helper()
+	conn, err := grpc.NewClient(s.GRPCAddr(), grpc.WithTransportCredentials(credentials.NewTLS(pinned(s.Pin()))))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	stream, err := weftv1.NewSessionServiceClient(conn).Connect(metadata.AppendToOutgoingContext(t.Context(), "authorization", "Bearer "+s.WorkloadToken()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := stream.Send(&weftv1.ConnectRequest{Message: &weftv1.ConnectRequest_Hello{Hello: &weftv1.Hello{Process: "first"}}}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := stream.Recv(); err != nil {
+		t.Fatal(err)
+	}
+	return func() { conn.Close() }
 }

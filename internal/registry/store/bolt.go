@@ -1,19 +1,14 @@
 package store
 
 import (
-	"cmp"
-	"context"
-	"encoding/binary"
+	"bytes"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
-	"runtime"
-	"runtime/debug"
 	"slices"
 	"strings"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"go.etcd.io/bbolt"
@@ -26,164 +21,290 @@ const fileName = "registry.db"
 // lockWait is how long Open waits for a process that is just stopping.
 const lockWait = 500 * time.Millisecond
 
-// maxKey and maxValue bound a write.
+// The file grows in steps of allocSize, as each step costs a sync. The map of the file is larger than the file, so that
+// a commit need not wait for those who read in order to map anew.
 const (
-	maxKey   = 1024
-	maxValue = 1 << 20
-)
-
-// The buckets and keys of the file.
-var (
-	dataBucket = []byte("data")
-	metaBucket = []byte("meta")
-	epochKey   = []byte("epoch")
+	allocSize = 4 << 20
+	mapSize   = 1 << 30
 )
 
 // Bolt is a store in one file. It is made by [Open].
 type Bolt struct {
+	*feed // Revision and Watch
+
 	db     *bbolt.DB
 	path   string
 	epoch  uint64
+	now    *state      // what is on disk; Commit's
 	broken atomic.Bool // a commit failed: see ErrBroken; bbolt itself would go on and acknowledge
 	stuck  atomic.Bool // bbolt panicked: its locks may be held for ever
+	trust  bool        // do not verify: for controls in tests
 	commit func(*bbolt.Tx) error
 }
 
 // Open opens the store in the data directory, or creates both; the directory is made with mode 0700. Its errors
-// name the file, say what to do, and wrap [ErrInUse], [ErrCorrupt] or [ErrFull] where one of them is the cause.
-func Open(dir string) (*Bolt, error) {
+// name the file, say what to do, and wrap [ErrInUse], [ErrCorrupt], [ErrLayout] or [ErrFull] where one of them is the
+// cause.
+func Open(dir string) (*Bolt, error) { return openDir(dir, false) }
+
+func openDir(dir string, trust bool) (*Bolt, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("data directory %s cannot be made: %w; choose another --data-dir", dir, err)
 	}
 	path := filepath.Join(dir, fileName)
-	if err := inspect(path); err != nil {
+	if err := inspect(path, trust); err != nil {
 		return nil, openError(path, err)
 	}
-	db, err := bbolt.Open(path, 0o600, &bbolt.Options{
-		Timeout:        lockWait,
-		NoFreelistSync: true, // rebuilt at the start; saves a write per commit
-		FreelistType:   bbolt.FreelistMapType,
-	})
+	db, err := openFile(path, &bbolt.Options{Timeout: lockWait, InitialMmapSize: initialMap()})
 	if err != nil {
 		return nil, openError(path, err)
 	}
-	s := &Bolt{db: db, path: path, commit: (*bbolt.Tx).Commit}
-	if err := errors.Join(s.loadEpoch(), syncDir(dir)); err != nil {
+	s := &Bolt{db: db, path: path, trust: trust, commit: (*bbolt.Tx).Commit}
+	if err := errors.Join(settleMeta(path, db.Info().PageSize), s.load(), syncDir(dir)); err != nil {
 		return nil, openError(path, errors.Join(err, db.Close()))
 	}
+	s.feed = newFeed(s.now.revision)
 	return s, nil
 }
 
-// syncDir makes the name of a new file as durable as its content. Windows does so by itself, and cannot be asked.
-func syncDir(dir string) error {
-	if runtime.GOOS == "windows" {
-		return nil
+// openFile opens a file for writing. The list of free pages is rebuilt at the start, which saves a write per commit.
+func openFile(path string, o *bbolt.Options) (*bbolt.DB, error) {
+	o.NoFreelistSync, o.FreelistType = true, bbolt.FreelistMapType
+	db, err := bbolt.Open(path, 0o600, o)
+	if err == nil {
+		db.AllocSize = allocSize
 	}
-	d, err := os.Open(dir)
+	return db, err
+}
+
+// settleMeta writes the meta pages once more as they are, and syncs them. Where the sync of a commit fails, the last
+// meta page may be lost to the disk while the page cache still shows it, as clean: a server that is started again would
+// use pages that the disk's last meta page still needs.
+func settleMeta(path string, pageSize int) error {
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
 	if err != nil {
 		return err
 	}
-	return errors.Join(d.Sync(), d.Close())
+	metas := make([]byte, 2*pageSize)
+	if _, err = f.ReadAt(metas, 0); err == nil {
+		_, err = f.WriteAt(metas, 0)
+	}
+	return errors.Join(err, f.Sync(), f.Close())
 }
 
 // inspect checks the whole file before bbolt maps it, because bbolt meets a damaged page with a panic or a
 // memory fault on a goroutine of its own, which nobody can recover. The read-only handle holds the lock
 // meanwhile, so that another process cannot write. Reading also warms the page cache.
-func inspect(path string) (err error) {
+func inspect(path string, trust bool) (err error) {
 	info, err := os.Stat(path)
-	if errors.Is(err, os.ErrNotExist) || err == nil && info.Size() == 0 {
+	if errors.Is(err, os.ErrNotExist) {
 		return nil
 	}
 	if err != nil {
 		return err
+	}
+	if info.Size() == 0 {
+		return emptyFile(filepath.Dir(path))
 	}
 	db, err := bbolt.Open(path, 0o600, &bbolt.Options{ReadOnly: true, Timeout: lockWait})
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, db.Close()) }()
-	return checkFile(path, db.Info().PageSize)
+	return checkFile(path, db.Info().PageSize, trust)
 }
 
-// openError makes one line that says what to do.
-func openError(path string, err error) error {
-	switch {
-	case errors.Is(err, berrors.ErrTimeout):
-		return fmt.Errorf("%s %w", path, ErrInUse)
-	case errors.Is(err, os.ErrPermission):
-		return fmt.Errorf("%s cannot be opened: %w; run the server as the owner of the data directory", path, err)
-	case isFull(err):
-		return fmt.Errorf("%s cannot be opened: %w and start again", path, ErrFull)
-	case errors.Is(err, ErrCorrupt):
-		return fmt.Errorf("%s %w", path, err)
-	case isDamage(err):
-		return fmt.Errorf("%s %w (%v)", path, ErrCorrupt, err)
-	}
-	return fmt.Errorf("%s cannot be opened: %w", path, err)
-}
-
-// isDamage reports whether bbolt found the file unreadable; one of its errors has no name.
-func isDamage(err error) bool {
-	return errors.Is(err, berrors.ErrInvalid) || errors.Is(err, berrors.ErrChecksum) ||
-		errors.Is(err, berrors.ErrVersionMismatch) || strings.Contains(err.Error(), "file size too small")
-}
-
-// loadEpoch reads the epoch, or chooses one in a new file.
-func (s *Bolt) loadEpoch() error {
-	return s.db.Update(func(tx *bbolt.Tx) error {
-		if b := tx.Bucket(metaBucket); b != nil && tx.Bucket(dataBucket) != nil {
-			v := b.Get(epochKey)
-			if len(v) != 8 || binary.BigEndian.Uint64(v) == 0 {
-				return fmt.Errorf("%w (epoch %x, want 8 bytes, not 0)", ErrCorrupt, v)
-			}
-			s.epoch = binary.BigEndian.Uint64(v)
-			return nil
+// load reads the state, or makes that of a new file.
+func (s *Bolt) load() (err error) {
+	defer s.recoverFault(&err)()
+	err = s.db.Update(func(tx *bbolt.Tx) error {
+		if tx.Bucket([]byte(metaBucket)) == nil {
+			s.epoch = newEpoch()
+			s.now = newState(s.epoch)
+			return create(tx, s.now)
 		}
-		return s.create(tx)
+		if s.now, err = readState(tx); err != nil {
+			return err
+		}
+		s.epoch = s.now.epoch
+		return errNothing
 	})
+	if errors.Is(err, errNothing) {
+		return nil
+	}
+	return err
 }
 
-func (s *Bolt) create(tx *bbolt.Tx) error {
-	if k, _ := tx.Cursor().First(); k != nil {
-		return fmt.Errorf("%w (not a store of this server: it has a bucket %q)", ErrCorrupt, k)
-	}
-	if _, err := tx.CreateBucket(dataBucket); err != nil {
-		return err
-	}
-	meta, err := tx.CreateBucket(metaBucket)
+// errNothing ends a transaction that has nothing to write.
+var errNothing = errors.New("nothing to write")
+
+// create writes the state into a new file.
+func create(tx *bbolt.Tx, st *state) error {
+	meta, err := tx.CreateBucket([]byte(metaBucket))
 	if err != nil {
 		return err
 	}
-	s.epoch = newEpoch()
-	return meta.Put(epochKey, binary.BigEndian.AppendUint64(nil, s.epoch))
+	return meta.Put([]byte(stateKey), st.record())
+}
+
+func readState(tx *bbolt.Tx) (*state, error) {
+	meta := tx.Bucket([]byte(metaBucket))
+	if meta == nil {
+		return nil, fmt.Errorf("%w (it does not say what it is)", ErrCorrupt)
+	}
+	record := slices.Clone(meta.Get([]byte(stateKey)))
+	if err := verify(metaBucket, []byte(stateKey), record); err != nil {
+		return nil, fmt.Errorf("%w (%w)", ErrCorrupt, err)
+	}
+	return parseState(record)
 }
 
 // Epoch implements [Store].
 func (s *Bolt) Epoch() uint64 { return s.epoch }
 
-// Revision implements [Store].
-func (s *Bolt) Revision() uint64 { return 0 }
-
-// Watch implements [Store].
-func (s *Bolt) Watch(context.Context, uint64, func([]Write) error) error { return ErrCompacted }
-
 // Range implements [Store].
 func (s *Bolt) Range(prefix string, fn func(Entry) error) (err error) {
+	r := &reader{prefix: prefix, fn: fn, trust: s.trust}
+	defer r.passOn()
 	defer s.recoverFault(&err)()
-	err = s.db.View(func(tx *bbolt.Tx) error {
-		c := tx.Bucket(dataBucket).Cursor()
-		for k, v := c.Seek([]byte(prefix)); k != nil && strings.HasPrefix(string(k), prefix); k, v = c.Next() {
-			e := Entry{Key: string(k), Value: v[8:], Revision: binary.BigEndian.Uint64(v)}
-			if err := fn(e); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
-	if errors.Is(err, berrors.ErrDatabaseNotOpen) {
+	err = s.db.View(r.read)
+	switch {
+	case errors.Is(err, berrors.ErrDatabaseNotOpen):
 		return ErrClosed
+	case r.failed:
+		return err // fn's
+	case errors.Is(err, ErrCorrupt):
+		return damaged(s.path, err)
 	}
 	return err
+}
+
+// reader is one Range.
+type reader struct {
+	prefix string
+	fn     func(Entry) error
+	trust  bool
+	buffer []byte // of the record that fn sees: it must not meet the map, which may fault
+	failed bool   // fn did
+	panics any    // fn's
+}
+
+// read calls fn for all families in order. The keys without a slash come between them.
+func (r *reader) read(tx *bbolt.Tx) error {
+	st, err := readState(tx)
+	if err != nil {
+		return err
+	}
+	bare, err := r.family(tx, st, bareBucket)
+	if err != nil {
+		return err
+	}
+	for _, name := range st.names() {
+		if !strings.HasPrefix(name, r.prefix) && !strings.HasPrefix(r.prefix, name) {
+			continue
+		}
+		f, err := r.family(tx, st, name)
+		if err != nil {
+			return err
+		}
+		if err := bare.before(name); err != nil {
+			return err
+		}
+		if err := f.rest(); err != nil {
+			return err
+		}
+	}
+	return bare.rest()
+}
+
+// walk goes through the keys of one family that start with the prefix.
+type walk struct {
+	*reader
+
+	bucket     string
+	cursor     *bbolt.Cursor
+	key, value []byte
+	seen, want total
+}
+
+func (r *reader) family(tx *bbolt.Tx, st *state, name string) (*walk, error) {
+	w := &walk{reader: r, bucket: name, want: st.families[name]}
+	b := tx.Bucket([]byte(name))
+	if b == nil {
+		if w.want.count > 0 {
+			return nil, fmt.Errorf("%w (bucket %q is not there)", ErrCorrupt, name)
+		}
+		return w, nil
+	}
+	w.cursor = b.Cursor()
+	w.key, w.value = w.cursor.Seek([]byte(r.prefix))
+	return w, nil
+}
+
+func (w *walk) more() bool { return w.key != nil && bytes.HasPrefix(w.key, []byte(w.prefix)) }
+
+func (w *walk) before(key string) error {
+	for w.more() && string(w.key) < key {
+		if err := w.step(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (w *walk) rest() error {
+	for w.more() {
+		if err := w.step(); err != nil {
+			return err
+		}
+	}
+	all := w.prefix == "" || w.bucket != bareBucket && strings.HasPrefix(w.bucket, w.prefix)
+	if all && !w.trust && w.seen != w.want {
+		return fmt.Errorf("%w (bucket %q: %d entries with the sum %x: want %d with %x)",
+			ErrCorrupt, w.bucket, w.seen.count, w.seen.sum, w.want.count, w.want.sum)
+	}
+	return nil
+}
+
+// step gives fn one entry.
+func (w *walk) step() error {
+	key := string(w.key)
+	w.buffer = append(w.buffer[:0], w.value...)
+	if !w.trust {
+		if err := verify(w.bucket, []byte(key), w.buffer); err != nil {
+			return fmt.Errorf("%w (%w)", ErrCorrupt, err)
+		}
+	}
+	w.seen.add(w.buffer)
+	if err := w.tell(Entry{Key: key, Value: w.buffer[recordHeader:], Revision: revisionOf(w.buffer)}); err != nil {
+		return err
+	}
+	w.key, w.value = w.cursor.Next()
+	return nil
+}
+
+// errPanicked ends a Range whose fn panicked.
+var errPanicked = errors.New("fn panicked")
+
+// tell calls fn. Its panic must not be taken for one of bbolt.
+func (r *reader) tell(e Entry) (err error) {
+	r.failed = true
+	defer func() {
+		if r.panics = recover(); r.panics != nil {
+			err = errPanicked
+		}
+	}()
+	if err := r.fn(e); err != nil {
+		return err
+	}
+	r.failed = false
+	return nil
+}
+
+func (r *reader) passOn() {
+	if r.panics != nil {
+		panic(r.panics)
+	}
 }
 
 // Commit implements [Store].
@@ -194,93 +315,129 @@ func (s *Bolt) Commit(writes []Write) (err error) {
 	if err := check(writes); err != nil {
 		return err
 	}
+	next := s.now.clone()
+	if next.revision, err = s.after(writes); err != nil {
+		return err
+	}
 	defer s.recoverFault(&err)()
 	tx, err := s.db.Begin(true)
 	if err != nil {
 		return fmt.Errorf("%s: %w (%v)", s.path, ErrClosed, err)
 	}
-	if err := apply(tx.Bucket(dataBucket), writes); err != nil {
-		return errors.Join(err, tx.Rollback())
+	if err := apply(tx, next, writes); err != nil {
+		return errors.Join(s.refuse(err), tx.Rollback())
 	}
-	return s.judge(s.commit(tx))
-}
-
-// apply makes the writes in the order of their keys, which costs bbolt a tenth of a random order.
-func apply(b *bbolt.Bucket, writes []Write) error {
-	sorted := slices.Clone(writes)
-	slices.SortStableFunc(sorted, func(a, b Write) int { return cmp.Compare(a.Key, b.Key) })
-	for i, w := range sorted {
-		if i+1 < len(sorted) && sorted[i+1].Key == w.Key {
-			continue // a later write of the same key wins
-		}
-		var err error
-		if w.Value == nil {
-			err = b.Delete([]byte(w.Key))
-		} else {
-			err = b.Put([]byte(w.Key), append(binary.BigEndian.AppendUint64(nil, w.Revision), w.Value...))
-		}
-		if err != nil {
-			return fmt.Errorf("key %q: %w", w.Key, err)
-		}
+	id := tx.ID()
+	if err := s.judge(s.commit(tx), id); err != nil {
+		return err
 	}
+	s.now = next
+	s.publish(next.revision, writes)
 	return nil
 }
 
-// judge tells a full disk, after which bbolt has rolled back, from a failure that leaves the outcome open.
-func (s *Bolt) judge(err error) error {
+// refuse ends a commit that was not begun at the disk.
+func (s *Bolt) refuse(err error) error {
+	if errors.Is(err, ErrCorrupt) {
+		return damaged(s.path, err)
+	}
+	return err
+}
+
+// apply makes the writes and counts them in the state. They go in the order of their keys, which costs bbolt a tenth of
+// a random order.
+func apply(tx *bbolt.Tx, next *state, writes []Write) error {
+	sorted := slices.Clone(writes)
+	slices.SortStableFunc(sorted, byKey)
+	for len(sorted) > 0 {
+		name := familyOf(sorted[0].Key)
+		n := slices.IndexFunc(sorted, func(w Write) bool { return familyOf(w.Key) != name })
+		if n < 0 {
+			n = len(sorted)
+		}
+		if err := applyFamily(tx, next, name, sorted[:n]); err != nil {
+			return err
+		}
+		sorted = sorted[n:]
+	}
+	return tx.Bucket([]byte(metaBucket)).Put([]byte(stateKey), next.record())
+}
+
+// applyFamily makes the writes of one family. Pages are filled to the brim where all new keys come after the last one,
+// as there will be no other between them.
+func applyFamily(tx *bbolt.Tx, next *state, name string, writes []Write) error {
+	if _, there := next.families[name]; !there && len(next.families) >= maxFamilies {
+		return errFamilies(writes[0].Key)
+	}
+	b, err := tx.CreateBucketIfNotExists([]byte(name))
+	if err != nil {
+		return err
+	}
+	last, _ := b.Cursor().Last()
+	last = slices.Clone(last)
+	count := next.families[name]
+	b.FillPercent = 1
+	for i, w := range writes {
+		if i+1 < len(writes) && writes[i+1].Key == w.Key {
+			continue // a later write of the same key wins
+		}
+		fresh, err := applyOne(b, name, w, &count)
+		if err != nil {
+			return fmt.Errorf("key %q: %w", w.Key, err)
+		}
+		if fresh && w.Key < string(last) {
+			b.FillPercent = bbolt.DefaultFillPercent
+		}
+	}
+	next.families[name] = count
+	return nil
+}
+
+// applyOne makes one write, and reports whether its key is new.
+func applyOne(b *bbolt.Bucket, name string, w Write, count *total) (fresh bool, err error) {
+	key := []byte(w.Key)
+	old := b.Get(key)
+	if old != nil {
+		if len(old) < recordHeader {
+			return false, fmt.Errorf("%w (a record of %d bytes)", ErrCorrupt, len(old))
+		}
+		count.remove(old)
+	}
+	if w.Value == nil {
+		return false, b.Delete(key)
+	}
+	record := seal(name, w.Key, w.Revision, w.Value)
+	count.add(record)
+	return old == nil, b.Put(key, record)
+}
+
+// judge tells a full disk, after which bbolt has rolled back, from a failure that leaves the outcome open: also a full
+// disk does where the new meta page can be seen all the same.
+func (s *Bolt) judge(err error, id int) error {
 	switch {
 	case err == nil:
 		return nil
-	case isFull(err):
-		return fmt.Errorf("%s: %w, the server goes on by itself", s.path, ErrFull)
+	case isFull(err) && s.lastCommit() < id:
+		return fmt.Errorf("%s: %w, the server goes on by itself (%v)", s.path, ErrFull, err)
 	}
 	s.broken.Store(true)
 	return fmt.Errorf("%s: %w (%v)", s.path, ErrBroken, err)
 }
 
-// isFull reports whether a write or the growing of the file found no space. A sync that found none is a bare
-// errno, and no such case: what was written before it may be lost or not. bbolt flattens the error of growing
-// to text.
-func isFull(err error) bool {
-	if path, ok := errors.AsType[*os.PathError](err); ok {
-		return path.Op != "sync" && errors.Is(path, syscall.ENOSPC)
+// lastCommit gives the number of the transaction that readers see.
+func (s *Bolt) lastCommit() (id int) {
+	if err := s.db.View(func(tx *bbolt.Tx) error { id = tx.ID(); return nil }); err != nil {
+		return 1<<63 - 1
 	}
-	text := err.Error()
-	return strings.HasPrefix(text, "file resize error") && strings.Contains(text, syscall.ENOSPC.Error())
-}
-
-// recoverFault turns a panic of bbolt, and a fault in its memory map, into ErrCorrupt: the file can still be
-// damaged while it is open. Used as: defer s.recoverFault(&err)().
-func (s *Bolt) recoverFault(err *error) func() {
-	old := debug.SetPanicOnFault(true)
-	return func() {
-		debug.SetPanicOnFault(old)
-		if p := recover(); p != nil {
-			s.broken.Store(true)
-			s.stuck.Store(true)
-			*err = fmt.Errorf("%s %w (%v)", s.path, ErrCorrupt, p)
-		}
-	}
+	return id
 }
 
 // Close implements [Store]. After bbolt has panicked there is nothing left to close: the end of the process
 // frees the file.
 func (s *Bolt) Close() error {
+	s.feed.close()
 	if s.stuck.Load() {
 		return nil
 	}
 	return s.db.Close()
-}
-
-// check refuses writes that a store does not hold.
-func check(writes []Write) error {
-	for _, w := range writes {
-		if len(w.Key) == 0 || len(w.Key) > maxKey {
-			return fmt.Errorf("key of %d bytes: want 1 to %d", len(w.Key), maxKey)
-		}
-		if len(w.Value) > maxValue {
-			return fmt.Errorf("key %q: value of %d bytes: want at most %d", w.Key, len(w.Value), maxValue)
-		}
-	}
-	return nil
 }

@@ -4,16 +4,27 @@ import (
 	"context"
 	"fmt"
 	"runtime"
+	"slices"
 	"sync"
+	"sync/atomic"
+	"time"
 )
 
 // maxGroup bounds the operations that share a transaction.
 const maxGroup = 5000
 
+// When a committer refuses: these many operations wait, or one has waited so long. Writes are shed early, because those
+// who send them can try again, and what keeps instances alive never comes here.
+const (
+	maxWaiting = 20_000
+	maxWait    = 5 * time.Second
+)
+
 // Batch collects the writes of one operation.
 type Batch struct {
 	writes   []Write
 	revision uint64
+	undo     []func()
 }
 
 // At gives the writes that follow a revision.
@@ -29,6 +40,18 @@ func (b *Batch) Put(key string, value []byte) {
 
 // Delete removes a key. A key that is not there is no error.
 func (b *Batch) Delete(key string) { b.writes = append(b.writes, Write{key, nil, b.revision}) }
+
+// Undo calls fn if the operation fails after all, or the commit does: for what an operation has changed in memory. The
+// last one given is called first, before any other operation runs.
+func (b *Batch) Undo(fn func()) { b.undo = append(b.undo, fn) }
+
+// back takes back what was done since there were these many writes and undos.
+func (b *Batch) back(writes, undos int) {
+	for _, fn := range slices.Backward(b.undo[undos:]) {
+		fn()
+	}
+	b.writes, b.undo = b.writes[:writes], b.undo[:undos]
+}
 
 // Group is told when a committer begins and ends a transaction, so that its owner can prepare changes in
 // memory while the operations run and publish them once they are on disk.
@@ -50,11 +73,13 @@ type Committer struct {
 	closing chan struct{} // closed by Close
 	closed  chan struct{} // closed when run is over
 	once    sync.Once
+	oldest  atomic.Pointer[time.Time] // when the first operation of the group under way came; nil between groups
 }
 
 type request struct {
 	ctx  context.Context
 	op   func(*Batch) error
+	at   time.Time
 	err  error         // of op
 	done chan struct{} // closed when the outcome is known
 }
@@ -64,7 +89,7 @@ func NewCommitter(st Store, group Group) *Committer {
 	c := &Committer{
 		st:      st,
 		group:   group,
-		queue:   make(chan *request, maxGroup),
+		queue:   make(chan *request, maxWaiting),
 		closing: make(chan struct{}),
 		closed:  make(chan struct{}),
 	}
@@ -74,20 +99,12 @@ func NewCommitter(st Store, group Group) *Committer {
 
 // Do runs op on the committer's goroutine, one at a time in the order of the calls, and returns once what it
 // wrote is on disk. An error of op is returned and nothing of it is written. An op that writes nothing waits
-// for no disk of its own. If ctx ends first, whether op takes effect is open.
+// for no disk of its own. If ctx ends first, whether op takes effect is open. Its error is ErrBusy, and op does not
+// run, while 20,000 operations wait or the first of them has waited for more than 5 s.
 func (c *Committer) Do(ctx context.Context, op func(*Batch) error) error {
-	r := &request{ctx: ctx, op: op, done: make(chan struct{})}
-	select {
-	case <-c.closing:
-		return ErrClosed
-	default:
-	}
-	select {
-	case c.queue <- r:
-	case <-c.closing:
-		return ErrClosed
-	case <-ctx.Done():
-		return ctx.Err()
+	r := &request{ctx: ctx, op: op, at: time.Now(), done: make(chan struct{})}
+	if err := c.enqueue(r); err != nil {
+		return err
 	}
 	select {
 	case <-r.done:
@@ -104,11 +121,30 @@ func (c *Committer) Do(ctx context.Context, op func(*Batch) error) error {
 	}
 }
 
+func (c *Committer) enqueue(r *request) error {
+	select {
+	case <-c.closing:
+		return ErrClosed
+	default:
+	}
+	if err := r.ctx.Err(); err != nil {
+		return err
+	}
+	if oldest := c.oldest.Load(); oldest != nil && r.at.Sub(*oldest) > maxWait {
+		return ErrBusy
+	}
+	select {
+	case c.queue <- r:
+		return nil
+	default:
+		return ErrBusy
+	}
+}
+
 // Close finishes what was queued and stops. The store stays open.
-func (c *Committer) Close() error {
+func (c *Committer) Close() {
 	c.once.Do(func() { close(c.closing) })
 	<-c.closed
-	return nil
 }
 
 func (c *Committer) run() {
@@ -128,6 +164,7 @@ func (c *Committer) run() {
 
 // gather collects the operations that share the transaction of first.
 func (c *Committer) gather(first *request) []*request {
+	c.oldest.Store(&first.at)
 	for range 3 {
 		runtime.Gosched()
 	}
@@ -144,6 +181,7 @@ func (c *Committer) gather(first *request) []*request {
 }
 
 func (c *Committer) commit(group []*request) {
+	defer c.oldest.Store(nil)
 	if c.group != nil {
 		c.group.Begin()
 	}
@@ -154,6 +192,9 @@ func (c *Committer) commit(group []*request) {
 	var err error
 	if len(batch.writes) > 0 {
 		err = c.st.Commit(batch.writes)
+	}
+	if err != nil {
+		batch.back(0, 0)
 	}
 	if c.group != nil {
 		c.group.End(err)
@@ -171,11 +212,11 @@ func (c *Committer) commit(group []*request) {
 
 // run executes one operation and takes its writes back if it fails.
 func (r *request) run(batch *Batch) {
-	before := len(batch.writes)
+	writes, undos := len(batch.writes), len(batch.undo)
 	if r.err = r.ctx.Err(); r.err == nil {
 		r.err = r.op(batch)
 	}
 	if r.err != nil {
-		batch.writes = batch.writes[:before]
+		batch.back(writes, undos)
 	}
 }

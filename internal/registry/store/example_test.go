@@ -2,7 +2,6 @@ package store_test
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -35,7 +34,8 @@ func Example() {
 		fmt.Printf("%s is %s\n", key, value)
 		return nil
 	})
-	fmt.Println(errors.Join(c.Close(), st.Close()))
+	c.Close()
+	fmt.Println(st.Close())
 	// Output:
 	// on disk: true
 	// fruit/apple is red

@@ -1,7 +1,6 @@
 package store
 
 import (
-	"context"
 	"maps"
 	"math/rand/v2"
 	"slices"
@@ -12,16 +11,19 @@ import (
 // Memory is a store that forgets everything when it goes, for tests. The zero value is not usable: use
 // [NewMemory].
 type Memory struct {
+	*feed // Revision and Watch
+
 	epoch uint64
 
-	mu     sync.Mutex
-	data   map[string]Write
-	closed bool
+	mu       sync.Mutex // before the feed's
+	data     map[string]Write
+	families map[string]bool
+	closed   bool
 }
 
 // NewMemory makes an empty store in memory.
 func NewMemory() *Memory {
-	return &Memory{epoch: newEpoch(), data: make(map[string]Write)}
+	return &Memory{feed: newFeed(0), epoch: newEpoch(), data: make(map[string]Write), families: make(map[string]bool)}
 }
 
 func newEpoch() uint64 { return rand.Uint64() | 1 } // never 0
@@ -29,30 +31,36 @@ func newEpoch() uint64 { return rand.Uint64() | 1 } // never 0
 // Epoch implements [Store].
 func (m *Memory) Epoch() uint64 { return m.epoch }
 
-// Revision implements [Store].
-func (m *Memory) Revision() uint64 { return 0 }
-
-// Watch implements [Store].
-func (m *Memory) Watch(context.Context, uint64, func([]Write) error) error { return ErrCompacted }
-
 // Range implements [Store].
 func (m *Memory) Range(prefix string, fn func(Entry) error) error {
-	m.mu.Lock()
-	data, closed := maps.Clone(m.data), m.closed
-	m.mu.Unlock()
-	if closed {
-		return ErrClosed
+	entries, err := m.entries(prefix)
+	if err != nil {
+		return err
 	}
-	for _, key := range slices.Sorted(maps.Keys(data)) {
-		if !strings.HasPrefix(key, prefix) {
-			continue
-		}
-		if err := fn(Entry{Key: key, Value: data[key].Value, Revision: data[key].Revision}); err != nil {
+	for _, e := range entries {
+		if err := fn(Entry(e)); err != nil {
 			return err
 		}
 	}
 	return nil
 }
+
+func (m *Memory) entries(prefix string) (found []Write, err error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.closed {
+		return nil, ErrClosed
+	}
+	for key, w := range m.data {
+		if strings.HasPrefix(key, prefix) {
+			found = append(found, w)
+		}
+	}
+	slices.SortFunc(found, byKey)
+	return found, nil
+}
+
+func byKey(a, b Write) int { return strings.Compare(a.Key, b.Key) }
 
 // Commit implements [Store].
 func (m *Memory) Commit(writes []Write) error {
@@ -64,6 +72,15 @@ func (m *Memory) Commit(writes []Write) error {
 	if m.closed {
 		return ErrClosed
 	}
+	revision, err := m.after(writes)
+	if err != nil {
+		return err
+	}
+	families, err := m.withFamilies(writes)
+	if err != nil {
+		return err
+	}
+	m.families = families
 	for _, w := range writes {
 		if w.Value == nil {
 			delete(m.data, w.Key)
@@ -72,7 +89,25 @@ func (m *Memory) Commit(writes []Write) error {
 			m.data[w.Key] = w
 		}
 	}
+	m.publish(revision, writes)
 	return nil
+}
+
+// withFamilies gives the families once the writes are made, which a store on disk bounds.
+func (m *Memory) withFamilies(writes []Write) (map[string]bool, error) {
+	families := m.families
+	for _, w := range writes {
+		name := familyOf(w.Key)
+		if families[name] {
+			continue
+		}
+		if len(families) >= maxFamilies {
+			return nil, errFamilies(w.Key)
+		}
+		families = maps.Clone(families)
+		families[name] = true
+	}
+	return families, nil
 }
 
 // Close implements [Store]. What was committed stays readable by a [Memory.Reopen].
@@ -80,6 +115,7 @@ func (m *Memory) Close() error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.closed = true
+	m.feed.close()
 	return nil
 }
 
@@ -87,5 +123,5 @@ func (m *Memory) Close() error {
 func (m *Memory) Reopen() *Memory {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return &Memory{epoch: m.epoch, data: maps.Clone(m.data)}
+	return &Memory{feed: newFeed(m.Revision()), epoch: m.epoch, data: maps.Clone(m.data), families: maps.Clone(m.families)}
 }

@@ -2,11 +2,15 @@ package store
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"hash/fnv"
 	"io"
 	"os"
+	"slices"
+	"strings"
 )
 
 // The format of a bbolt file, version 2: pages of a fixed size, each with a header of 16 bytes, then the table
@@ -31,76 +35,113 @@ const (
 type pages struct {
 	file     io.ReaderAt
 	pageSize uint64
-	size     uint64          // of the file, in pages
-	high     uint64          // pages from here on are not in use
+	size     uint64 // of the file, in pages
+	high     uint64 // pages from here on are not in use
+	root     uint64
+	freelist uint64
+	txid     uint64
 	seen     map[uint64]bool // each page may be reached once, which also ends every walk
+	trust    bool            // do not verify what the records say: for controls in tests
+	state    *state
+	counted  map[string]total // of each bucket but the store's own
 }
 
 // span is the range of keys that a page may hold: from ≤ key < to; nil is open.
 type span struct{ from, to []byte }
 
-// checkFile walks every page of the tree that bbolt would use.
-func checkFile(path string, pageSize int) error {
+// checkFile walks every page of the tree that bbolt would use, and verifies every record.
+func checkFile(path string, pageSize int, trust bool) error {
 	f, err := os.Open(path)
 	if err != nil {
 		return err
 	}
 	defer f.Close()
-	n, err := io.Copy(io.Discard, f) // one sequential read brings the file into the page cache
+	info, err := f.Stat()
 	if err != nil {
 		return err
 	}
-	return checkPages(f, n, pageSize)
+	p, err := newPages(f, info.Size(), pageSize, trust)
+	if err != nil {
+		return err
+	}
+	// One sequential read of what is in use brings it into the page cache.
+	if _, err := io.CopyN(io.Discard, f, int64(p.high*p.pageSize)); err != nil {
+		return err
+	}
+	return p.check()
 }
 
-// checkPages checks a file of the length given. Its errors wrap ErrCorrupt.
-func checkPages(file io.ReaderAt, length int64, pageSize int) error {
+// newPages reads the meta pages of a file of the length given. Its errors wrap ErrCorrupt.
+func newPages(file io.ReaderAt, length int64, pageSize int, trust bool) (*pages, error) {
 	if pageSize < 1024 || pageSize > 1<<24 || length < int64(2*pageSize) {
-		return fmt.Errorf("%w (%d bytes with pages of %d)", ErrCorrupt, length, pageSize)
+		return nil, fmt.Errorf("%w (%d bytes with pages of %d)", ErrCorrupt, length, pageSize)
 	}
-	p := &pages{file: file, pageSize: uint64(pageSize), size: uint64(length) / uint64(pageSize), seen: make(map[uint64]bool)}
-	if err := p.check(); err != nil {
-		return fmt.Errorf("%w (%w)", ErrCorrupt, err)
+	p := &pages{
+		file: file, pageSize: uint64(pageSize), size: uint64(length) / uint64(pageSize), trust: trust,
+		seen: make(map[uint64]bool), counted: make(map[string]total),
 	}
-	return nil
+	if err := p.readMeta(); err != nil {
+		return nil, fmt.Errorf("%w (%w)", ErrCorrupt, err)
+	}
+	return p, nil
 }
 
+// check walks the tree. Its errors wrap ErrCorrupt or ErrLayout.
 func (p *pages) check() error {
-	m, err := p.newestMeta()
-	if err != nil {
+	err := p.checkTree()
+	if err == nil || errors.Is(err, ErrLayout) {
 		return err
 	}
-	root, freelist := u64(m[16:]), u64(m[32:])
-	if p.high = u64(m[40:]); p.high > p.size {
-		return fmt.Errorf("%d pages, want %d: it was cut off", p.size, p.high)
-	}
-	if freelist != noFreelist {
-		if err := p.checkFreelist(freelist); err != nil {
+	return fmt.Errorf("%w (%w)", ErrCorrupt, err)
+}
+
+func (p *pages) checkTree() error {
+	if p.freelist != noFreelist {
+		if err := p.checkFreelist(p.freelist); err != nil {
 			return err
 		}
 	}
-	return p.walk(root, span{}, true)
+	if err := p.walk(p.root, span{}, ""); err != nil {
+		return err
+	}
+	switch {
+	case p.state == nil && len(p.counted) == 0 && p.txid <= 1:
+		return nil // bbolt has made the file, and the server died before it wrote anything
+	case p.state == nil:
+		return errors.New("it does not say what it is")
+	case p.trust:
+		return nil
+	}
+	return p.state.differ(p.counted)
 }
 
-// newestMeta gives the valid meta page with the highest transaction, as bbolt chooses it.
-func (p *pages) newestMeta() (newest []byte, err error) {
+// readMeta reads the newer one of the two meta pages. bbolt would go on with the older one if the newer is damaged,
+// which silently takes back the last commit. A crash does not do that to a page, as what it holds lies in one sector of
+// the disk: so both have to be valid, and of adjacent transactions.
+func (p *pages) readMeta() error {
+	var metas [2][]byte
 	for id := range uint64(2) {
 		b := make([]byte, headerSize+metaSize)
 		if _, err := p.file.ReadAt(b, int64(id*p.pageSize)); err != nil {
-			return nil, err
+			return err
 		}
 		m := b[headerSize:]
 		sum := fnv.New64a()
 		sum.Write(m[:56])
-		valid := u32(m) == boltMagic && u32(m[4:]) == boltVersion && u64(m[56:]) == sum.Sum64()
-		if valid && (newest == nil || u64(m[48:]) > u64(newest[48:])) {
-			newest = m
+		if u32(m) != boltMagic || u32(m[4:]) != boltVersion || u64(m[56:]) != sum.Sum64() {
+			return fmt.Errorf("meta page %d is invalid", id)
 		}
+		metas[id] = m
 	}
-	if newest == nil {
-		return nil, fmt.Errorf("both meta pages are invalid")
+	if a, b := u64(metas[0][48:]), u64(metas[1][48:]); a%2 != 0 || a+1 != b && b+1 != a {
+		return fmt.Errorf("meta pages of the transactions %d and %d", a, b)
 	}
-	return newest, nil
+	m := slices.MaxFunc(metas[:], func(a, b []byte) int { return cmp.Compare(u64(a[48:]), u64(b[48:])) })
+	p.root, p.freelist, p.high, p.txid = u64(m[16:]), u64(m[32:]), u64(m[40:]), u64(m[48:])
+	if p.high > p.size {
+		return fmt.Errorf("%d pages, want %d: it was cut off", p.size, p.high)
+	}
+	return nil
 }
 
 // read gives a page with its overflow and its type. It is reached for the first time.
@@ -144,17 +185,18 @@ func (p *pages) checkFreelist(id uint64) error {
 	return nil
 }
 
-// walk checks a page of a bucket and all below it. The root bucket holds buckets only, those hold none.
-func (p *pages) walk(id uint64, within span, root bool) error {
+// walk checks a page of a bucket and all below it. The root bucket, which has no name, holds buckets only, and those
+// hold none.
+func (p *pages) walk(id uint64, within span, bucket string) error {
 	page, flags, err := p.read(id)
 	if err != nil {
 		return err
 	}
 	switch flags {
 	case branchPage:
-		err = p.walkBranch(page, within, root)
+		err = p.walkBranch(page, within, bucket)
 	case leafPage:
-		err = p.walkLeaf(page, within, root)
+		err = p.walkLeaf(page, within, bucket)
 	default:
 		err = fmt.Errorf("unknown type %#x", flags)
 	}
@@ -164,7 +206,7 @@ func (p *pages) walk(id uint64, within span, root bool) error {
 	return nil
 }
 
-func (p *pages) walkBranch(page []byte, within span, root bool) error {
+func (p *pages) walkBranch(page []byte, within span, bucket string) error {
 	count := int(u16(page[10:]))
 	keys := make([][]byte, count)
 	for i := range count {
@@ -184,14 +226,14 @@ func (p *pages) walkBranch(page []byte, within span, root bool) error {
 		if i+1 < count {
 			below.to = keys[i+1]
 		}
-		if err := p.walk(u64(page[headerSize+elementSize*i+8:]), below, root); err != nil {
+		if err := p.walk(u64(page[headerSize+elementSize*i+8:]), below, bucket); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (p *pages) walkLeaf(page []byte, within span, root bool) error {
+func (p *pages) walkLeaf(page []byte, within span, bucket string) error {
 	keys := make([][]byte, u16(page[10:]))
 	for i := range keys {
 		key, value, err := element(page, i, 4, 8, 12)
@@ -200,34 +242,68 @@ func (p *pages) walkLeaf(page []byte, within span, root bool) error {
 		}
 		keys[i] = key
 		kind, want := u32(page[headerSize+elementSize*i:]), uint32(0)
-		if root {
+		if bucket == "" {
 			want = bucketElement
 		}
 		if kind != want {
 			return fmt.Errorf("key %q is of the kind %d, want %d", key, kind, want)
 		}
-		if root {
-			if err := p.walkBucket(value); err != nil {
-				return fmt.Errorf("bucket %q: %w", key, err)
-			}
+		if bucket == "" {
+			err = p.walkBucket(string(key), value)
+		} else {
+			err = p.record(bucket, key, value)
+		}
+		if err != nil {
+			return fmt.Errorf("bucket %q: %w", cmp.Or(bucket, string(key)), err)
 		}
 	}
 	return ordered(keys, within)
 }
 
 // walkBucket checks a bucket, which has a page of its own or lies inline in its parent's.
-func (p *pages) walkBucket(value []byte) error {
-	if len(value) < 16 {
+func (p *pages) walkBucket(name string, value []byte) error {
+	switch {
+	case name == firstBucket:
+		return ErrLayout
+	case name != metaBucket && name != bareBucket && !strings.HasSuffix(name, "/"):
+		return errors.New("no store of this server has it")
+	case len(value) < 16:
 		return fmt.Errorf("%d bytes, want at least 16", len(value))
 	}
+	if name != metaBucket {
+		p.counted[name] = total{}
+	}
 	if root := u64(value); root != 0 {
-		return p.walk(root, span{}, false)
+		return p.walk(root, span{}, name)
 	}
 	inline := value[16:]
 	if len(inline) < headerSize || u16(inline[8:]) != leafPage {
 		return fmt.Errorf("an inline page that is no leaf")
 	}
-	return p.walkLeaf(inline, span{}, false)
+	return p.walkLeaf(inline, span{}, name)
+}
+
+// record verifies one record, and counts it.
+func (p *pages) record(bucket string, key, record []byte) (err error) {
+	if len(record) < recordHeader {
+		return verify(bucket, key, record)
+	}
+	if !p.trust {
+		err = verify(bucket, key, record)
+	}
+	switch {
+	case err != nil:
+		return err
+	case bucket != metaBucket && familyOf(string(key)) == bucket:
+		count := p.counted[bucket]
+		count.add(record)
+		p.counted[bucket] = count
+		return nil
+	case bucket == metaBucket && string(key) == stateKey:
+		p.state, err = parseState(record)
+		return err
+	}
+	return fmt.Errorf("key %q does not belong there", key)
 }
 
 // element gives key and value of an element whose position, key size and value size stand at the offsets given;

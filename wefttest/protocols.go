@@ -1,0 +1,60 @@
+package wefttest
+
+import (
+	"context"
+	"net/http"
+	"net/textproto"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+)
+
+// recording wraps the handler of a fake that is called over HTTP.
+func (s *Service) recording(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		delay, fail := s.record(Call{Method: r.Method, Path: r.URL.Path, Header: r.Header.Clone()})
+		if dawdle(r.Context(), delay) != nil {
+			panic(http.ErrAbortHandler) // nobody is there to be answered
+		}
+		if fail {
+			http.Error(w, failure, http.StatusServiceUnavailable)
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+const failure = "wefttest: the test asked for this failure"
+
+// before records a gRPC call, and gives the error with which it is to fail.
+func (s *Service) before(ctx context.Context, method string) error {
+	md, _ := metadata.FromIncomingContext(ctx)
+	header := make(http.Header, len(md))
+	for name, values := range md {
+		header[textproto.CanonicalMIMEHeaderKey(name)] = values
+	}
+	delay, fail := s.record(Call{Method: method, Header: header})
+	if err := dawdle(ctx, delay); err != nil {
+		return status.FromContextError(err).Err()
+	}
+	if fail {
+		return status.Error(codes.Unavailable, failure)
+	}
+	return nil
+}
+
+func (s *Service) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
+	if err := s.before(ctx, info.FullMethod); err != nil {
+		return nil, err
+	}
+	return handler(ctx, req)
+}
+
+func (s *Service) stream(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
+	if err := s.before(ss.Context(), info.FullMethod); err != nil {
+		return err
+	}
+	return handler(srv, ss)
+}
