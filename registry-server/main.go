@@ -4,24 +4,27 @@
 //	registry-server --data-dir ./weft-data
 //	curl -H "Authorization: Bearer $(cat weft-data/admin.token)" http://127.0.0.1:7080/v1/services
 //
+// Without a command it serves, until SIGINT or SIGTERM. The commands:
+//
+//	registry-server doctor  [flags of the server]            is everything as it should be?
+//	registry-server backup  --data-dir DIR --to FILE         while no server runs
+//	registry-server restore --data-dir DIR --from FILE       likewise
+//	registry-server version
+//
 // Each flag can be given as an environment variable too, such as WEFT_SERVER_GRPC_ADDR for --grpc-addr; the flag
-// wins. It stops at SIGINT and SIGTERM. Exit codes: 0 it was stopped, 1 it failed, 2 it was called wrongly.
+// wins. Exit codes: 0 all is well, 1 it failed or the doctor found a weakness, 2 it was called wrongly.
 package main
 
 import (
 	"context"
 	"errors"
-	"flag"
 	"fmt"
 	"io"
-	"log/slog"
 	"os"
 	"os/signal"
 	"runtime/debug"
 	"strings"
 	"syscall"
-
-	"github.com/weftmesh/weft/internal/registry/server"
 )
 
 func main() {
@@ -30,78 +33,63 @@ func main() {
 	os.Exit(run(ctx, os.Args[1:], os.Getenv, os.Stdout, os.Stderr))
 }
 
+// process is what a command may use of its process.
+type process struct {
+	env            func(string) string
+	stdout, stderr io.Writer
+}
+
+// action does one thing. Its error is one line.
+type action func(ctx context.Context, p process, args []string) error
+
+// errQuiet ends with code 1 and without a word, as all was said.
+var errQuiet = errors.New("")
+
+// usage is an error of who called. It ends with code 2.
+type usage struct{ error }
+
 func run(ctx context.Context, args []string, env func(string) string, stdout, stderr io.Writer) int {
-	config, level, done, err := parse(args, env, stdout)
-	if done {
-		return 0
+	do, rest, err := choose(args)
+	if err == nil {
+		err = do(ctx, process{env, stdout, stderr}, rest)
 	}
-	if err != nil {
+	var wrong usage
+	switch {
+	case err == nil:
+		return 0
+	case errors.Is(err, errQuiet):
+		return 1
+	case errors.As(err, &wrong):
 		fmt.Fprintln(stderr, "registry-server:", err)
 		return 2
 	}
-	config.Log = slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: level}))
-	s, err := server.New(config)
-	if err == nil {
-		err = s.Run(ctx)
-	}
-	if err != nil {
-		fmt.Fprintln(stderr, "registry-server:", err)
-		return 1
-	}
-	return 0
+	fmt.Fprintln(stderr, "registry-server:", err)
+	return 1
 }
 
-// parse reads flags and environment. done says that help or the version was asked for, and given.
-func parse(args []string, env func(string) string, stdout io.Writer) (c server.Config, level slog.Level, done bool, err error) {
-	flags := flag.NewFlagSet("registry-server", flag.ContinueOnError)
-	flags.SetOutput(io.Discard)
-	flags.StringVar(&c.GRPCAddr, "grpc-addr", "127.0.0.1:7070", "loopback `address` for the sessions of SDKs; port 0 takes a free one")
-	flags.StringVar(&c.HTTPAddr, "http-addr", "127.0.0.1:7080", "loopback `address` for REST; port 0 takes a free one")
-	flags.StringVar(&c.DataDir, "data-dir", "./weft-data", "`directory` of the data; made if it is not there")
-	store := flags.String("store", "bolt", "`kind` of the store; bolt is the only one")
-	flags.TextVar(&level, "log-level", slog.LevelInfo, "least `level` that is logged: debug, info, warn or error")
-	version := flags.Bool("version", false, "print the version and stop")
-	c.Version = buildVersion()
-
-	if err := fromEnvironment(flags, env); err != nil {
-		return c, level, false, err
+// choose finds the command. Whatever starts with a flag serves.
+func choose(args []string) (do action, rest []string, err error) {
+	if len(args) == 0 || strings.HasPrefix(args[0], "-") {
+		return serve, args, nil
 	}
-	switch err := flags.Parse(args); {
-	case errors.Is(err, flag.ErrHelp):
-		fmt.Fprintln(stdout, "Usage: registry-server [flags]; each flag may also be set as WEFT_SERVER_<FLAG>, such as WEFT_SERVER_GRPC_ADDR")
-		flags.SetOutput(stdout)
-		flags.PrintDefaults()
-		return c, level, true, nil
-	case err != nil:
-		return c, level, false, fmt.Errorf("%w; --help lists the flags", err)
-	case *version:
-		fmt.Fprintln(stdout, "registry-server", c.Version)
-		return c, level, true, nil
-	case flags.NArg() > 0:
-		return c, level, false, fmt.Errorf("argument %q: there are flags only; --help lists them", flags.Arg(0))
-	case *store != "bolt":
-		return c, level, false, fmt.Errorf("--store %q: bolt is the only store there is", *store)
-	case c.DataDir == "":
-		return c, level, false, errors.New(`--data-dir "": want a directory, such as ./weft-data`)
-	case c.GRPCAddr == c.HTTPAddr && !strings.HasSuffix(c.GRPCAddr, ":0"):
-		return c, level, false, fmt.Errorf("--grpc-addr and --http-addr are both %s: want two ports", c.GRPCAddr)
+	commands := map[string]action{"doctor": diagnose, "backup": backUp, "restore": restore, "version": version, "help": help}
+	if do := commands[args[0]]; do != nil {
+		return do, args[1:], nil
 	}
-	return c, level, false, nil
+	return nil, nil, usage{fmt.Errorf("command %q: want none to serve, or one of doctor, backup, restore and version; --help says more", args[0])}
 }
 
-// fromEnvironment sets the flags that have a variable. The command line comes later and wins.
-func fromEnvironment(flags *flag.FlagSet, env func(string) string) (err error) {
-	flags.VisitAll(func(f *flag.Flag) {
-		name := "WEFT_SERVER_" + strings.ToUpper(strings.ReplaceAll(f.Name, "-", "_"))
-		value := env(name)
-		if value == "" || f.Name == "version" || err != nil {
-			return
-		}
-		if e := flags.Set(f.Name, value); e != nil {
-			err = fmt.Errorf("%s=%q: %w; --help lists the flags", name, value, e)
-		}
-	})
-	return err
+func version(_ context.Context, p process, args []string) error {
+	if len(args) > 0 {
+		return usage{fmt.Errorf("version %s: it takes no arguments; leave them out", strings.Join(args, " "))}
+	}
+	fmt.Fprintln(p.stdout, "registry-server", buildVersion())
+	return nil
+}
+
+func help(_ context.Context, p process, _ []string) error {
+	newSettings().help(p.stdout)
+	return nil
 }
 
 func buildVersion() string {

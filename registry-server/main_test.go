@@ -3,13 +3,17 @@ package main
 import (
 	"bytes"
 	"context"
+	"errors"
 	"log/slog"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 	"go.uber.org/goleak"
 
 	"github.com/weftmesh/weft/internal/registry/server"
@@ -28,7 +32,8 @@ func TestMain(m *testing.M) {
 func none(string) string { return "" }
 
 func TestParse(t *testing.T) {
-	defaults := server.Config{GRPCAddr: "127.0.0.1:7070", HTTPAddr: "127.0.0.1:7080", DataDir: "./weft-data", Version: buildVersion()}
+	defaults := server.Config{GRPCAddr: "127.0.0.1:7070", HTTPAddr: "127.0.0.1:7080", DataDir: "./weft-data",
+		MaxSessions: 10_000, BackupEvery: time.Hour, BackupKeep: 24, Version: buildVersion()}
 	with := func(change func(*server.Config)) server.Config {
 		c := defaults
 		change(&c)
@@ -51,25 +56,38 @@ func TestParse(t *testing.T) {
 		{name: "level", args: []string{"--log-level", "loud"}, err: "--help"},
 		{name: "level by environment", env: map[string]string{"WEFT_SERVER_LOG_LEVEL": "loud"}, err: `WEFT_SERVER_LOG_LEVEL="loud"`},
 		{name: "unknown flag", args: []string{"--port", "1"}, err: "-port"},
-		{name: "argument", args: []string{"start"}, err: `argument "start"`},
+		{name: "argument", args: []string{"--checks", "start"}, err: `argument "start"`},
+		{name: "other hosts", args: []string{"--http-addr=:7080", "--tls-cert=c", "--tls-key=k"}, want: with(func(c *server.Config) { c.HTTPAddr, c.TLSCert, c.TLSKey = ":7080", "c", "k" })},
+		{name: "a certificate without its key", args: []string{"--tls-cert=c"}, err: "give both"},
+		{name: "bad port", args: []string{"--http-addr=127.0.0.1:65536"}, err: "0 to 65535"},
+		{name: "checks", args: []string{"--checks", "--check-allow=127.0.0.1, 10.1.2.3/8", "--check-allow=::1"}, want: with(func(c *server.Config) {
+			c.Checks, c.CheckAllow = true, []netip.Prefix{netip.MustParsePrefix("127.0.0.1/32"), netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("::1/128")}
+		})},
+		{name: "no network", args: []string{"--checks", "--check-allow=10.0.0.0/33"}, err: `"10.0.0.0/33": want a network`},
+		{name: "networks without checks", args: []string{"--check-allow=10.0.0.0/8"}, err: "--check-allow without --checks"},
+		{name: "backups", args: []string{"--backup-every=30m", "--backup-keep=3"}, want: with(func(c *server.Config) { c.BackupEvery, c.BackupKeep = 30*time.Minute, 3 })},
+		{name: "no backups", env: map[string]string{"WEFT_SERVER_BACKUP_EVERY": "0"}, want: with(func(c *server.Config) { c.BackupEvery = 0 })},
+		{name: "too many backups", args: []string{"--backup-every=1s"}, err: "--backup-every 1s"},
+		{name: "sessions", args: []string{"--max-sessions=-1"}, err: "--max-sessions -1"},
+		{name: "log format", args: []string{"--log-format=xml"}, err: `--log-format "xml": want text or json`},
 		{name: "no directory", args: []string{"--data-dir="}, err: `--data-dir "": want a directory`},
 		{name: "one port for both", args: []string{"--grpc-addr=127.0.0.1:7080"}, err: "are both 127.0.0.1:7080"},
 		{name: "two free ports", args: []string{"--grpc-addr=127.0.0.1:0", "--http-addr=127.0.0.1:0"},
 			want: with(func(c *server.Config) { c.GRPCAddr, c.HTTPAddr = "127.0.0.1:0", "127.0.0.1:0" })},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			got, level, done, err := parse(c.args, func(name string) string { return c.env[name] }, new(bytes.Buffer))
+			got, err := parse(c.args, func(name string) string { return c.env[name] })
 			if c.err != "" {
-				if err == nil || !strings.Contains(err.Error(), c.err) {
-					t.Errorf("error %v, want %q", err, c.err)
+				if _, ok := errors.AsType[usage](err); !ok || !strings.Contains(err.Error(), c.err) {
+					t.Errorf("error %v, want %q, and one of usage", err, c.err)
 				}
 				return
 			}
-			if err != nil || done {
-				t.Fatal(err, done)
+			if err != nil {
+				t.Fatal(err)
 			}
-			if diff := cmp.Diff(c.want, got); diff != "" || level != c.level {
-				t.Error(level, diff)
+			if diff := cmp.Diff(c.want, got.Config, cmpopts.EquateComparable(netip.Prefix{})); diff != "" || got.level != c.level {
+				t.Error(got.level, diff)
 			}
 		})
 	}
@@ -90,7 +108,22 @@ func TestRun(t *testing.T) {
 		{"version", []string{"--version"}, 0, "registry-server " + buildVersion(), ""},
 		{"help", []string{"--help"}, 0, "WEFT_SERVER_GRPC_ADDR", ""},
 		{"wrong flag", []string{"--port"}, 2, "", "--help lists the flags"},
-		{"refused address", append(loopback, "--http-addr", "0.0.0.0:0"), 1, "", "bind to 127.0.0.1"},
+		{"bad address", append(loopback, "--http-addr", "0.0.0.0"), 2, "", "want host:port"},
+		{"bad port", append(loopback, "--http-addr", "127.0.0.1:x"), 2, "", "0 to 65535"},
+		{"taken address", append(loopback, "--http-addr", "192.0.2.1:0"), 1, "", "choose another address"},
+		{"wrong command", []string{"start"}, 2, "", "--help says more"},
+		{"version command", []string{"version"}, 0, "registry-server " + buildVersion(), ""},
+		{"version of something", []string{"version", "x"}, 2, "", "it takes no arguments"},
+		{"help command", []string{"help"}, 0, "doctor", ""},
+		{"help of doctor", []string{"doctor", "--help"}, 0, "doctor", ""},
+		{"doctor called wrongly", []string{"doctor", "--port"}, 2, "", "--help lists the flags"},
+		{"backup called wrongly", []string{"backup"}, 2, "", "--to is missing"},
+		{"backup to an argument", []string{"backup", "--to", "a", "b"}, 2, "", "registry-server backup --data-dir DIR --to FILE"},
+		{"help of backup", []string{"backup", "-h"}, 0, "--to FILE", ""},
+		{"restore called wrongly", []string{"restore", "--to", "a"}, 2, "", "registry-server restore --data-dir DIR --from FILE"},
+		{"restore from nowhere", []string{"restore", "--data-dir", dir, "--from", filepath.Join(dir, "none")}, 1, "", "say with --from"},
+		{"backup of nothing", []string{"backup", "--data-dir", dir + "x", "--to", dir + "y"}, 1, "", "nothing to back up"},
+		{"json", append(loopback, "--log-format", "json"), 0, "", `"msg":"registry server is ready"`},
 		{"started and stopped", loopback, 0, "", "registry server is ready"},
 	} {
 		var stdout, stderr bytes.Buffer

@@ -1,13 +1,10 @@
 package main
 
 import (
-	"encoding/json"
 	"fmt"
-	"maps"
-	"net/http"
 	"net/url"
-	"slices"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -16,49 +13,62 @@ import (
 
 func newGet(o *options) *cobra.Command {
 	get := &cobra.Command{
-		Use:   "get services | instances SERVICE | rules [KIND [NAME]]",
-		Short: "Show services, instances or rules",
-		Args: func(_ *cobra.Command, args []string) error {
-			if len(args) == 0 {
-				return fmt.Errorf("get: say what: services, instances SERVICE, or rules [KIND [NAME]]")
-			}
-			return fmt.Errorf("get %q: want services, instances or rules", args[0])
-		},
-		Run: func(*cobra.Command, []string) {}, // Args refuses whatever is not a subcommand
+		Use:   "get services | instances SERVICE | rules [KIND [NAME]] | aliases | clients | tokens | protection",
+		Short: "Show what there is",
+		Example: `  weftctl get services
+  weftctl get instances product -o wide
+  weftctl get rules -o yaml`,
+		Args: subcommand, Run: nothing,
 	}
-	get.AddCommand(
-		&cobra.Command{
-			Use: "services", Aliases: []string{"service"}, Short: "Show the services of a namespace", Args: cobra.NoArgs,
-			RunE: func(cmd *cobra.Command, _ []string) error {
-				return o.show(cmd, "/v1/services", nil, services)
-			},
-		},
-		&cobra.Command{
-			Use: "instances SERVICE", Aliases: []string{"instance"}, Short: "Show the instances of a service",
-			Args: func(_ *cobra.Command, args []string) error {
-				if len(args) != 1 {
-					return fmt.Errorf("get instances: want the name of one SERVICE, got %d words", len(args))
-				}
-				return nil
-			},
-			RunE: func(cmd *cobra.Command, args []string) error {
-				return o.show(cmd, "/v1/services/"+url.PathEscape(args[0])+"/instances", nil, instances)
-			},
-		},
-		newGetRules(o))
+	get.AddCommand(newGetServices(o), newGetInstances(o), newGetRules(o))
+	for _, c := range []*cobra.Command{listAliases(o), listClients(o), listTokens(o), listProtection(o)} {
+		name := c.Name()
+		c.Example = "  weftctl get " + name + "\n  weftctl get " + name + " -o json"
+		get.AddCommand(c)
+	}
 	return get
+}
+
+func newGetServices(o *options) *cobra.Command {
+	return &cobra.Command{
+		Use: "services", Aliases: []string{"service"}, Short: "Show the services of a namespace", Args: words(),
+		Example: "  weftctl get services\n  weftctl get services -n shop -o wide",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return o.show(cmd, "/v1/services", o.query(), services)
+		},
+	}
+}
+
+func newGetInstances(o *options) *cobra.Command {
+	return &cobra.Command{
+		Use: "instances SERVICE", Aliases: []string{"instance"}, Short: "Show the instances of a service", Args: words("SERVICE"),
+		Example: "  weftctl get instances product\n  weftctl get instances product.shop -o json",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			service, query, err := o.service(args[0])
+			if err != nil {
+				return err
+			}
+			return o.show(cmd, instancesPath(service), query, instances)
+		},
+	}
 }
 
 func newGetRules(o *options) *cobra.Command {
 	service := ""
 	cmd := &cobra.Command{
 		Use: "rules [KIND [NAME]]", Aliases: []string{"rule"}, Short: "Show rules", Args: cobra.MaximumNArgs(2),
+		Example: `  weftctl get rules
+  weftctl get rules retry --service product
+  weftctl get rules route canary -o yaml`,
+		ValidArgsFunction: completeKind,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if len(args) == 2 {
-				return o.showRule(cmd, args[0], args[1])
-			}
-			query := url.Values{}
-			if len(args) == 1 {
+			query := o.query()
+			switch {
+			case len(args) == 2 && service != "":
+				return fmt.Errorf("get rules: --service chooses among several; leave it out with KIND NAME")
+			case len(args) == 2:
+				return o.showOne(cmd, rulePath(args[0], args[1]), query, rules)
+			case len(args) == 1:
 				query.Set("kind", args[0])
 			}
 			if service != "" {
@@ -71,105 +81,75 @@ func newGetRules(o *options) *cobra.Command {
 	return cmd
 }
 
-// query starts a query with the namespace, if one was given.
-func (o *options) query() url.Values {
-	query := url.Values{}
-	if o.namespace != "" {
-		query.Set("namespace", o.namespace)
-	}
-	return query
-}
-
 // show lists what is at a path.
 func (o *options) show(cmd *cobra.Command, path string, query url.Values, t table) error {
-	c, err := o.connect()
-	if err != nil {
-		return err
-	}
-	defer c.close()
-	all := o.query()
-	maps.Copy(all, query)
-	items, err := c.list(cmd.Context(), path, all)
-	if err != nil {
-		return err
-	}
-	return o.print(cmd.OutOrStdout(), t, items)
-}
-
-func (o *options) showRule(cmd *cobra.Command, kind, name string) error {
-	c, err := o.connect()
-	if err != nil {
-		return err
-	}
-	defer c.close()
-	var item json.RawMessage
-	if err := c.call(cmd.Context(), http.MethodGet, rulePath(kind, name), o.query(), nil, &item); err != nil {
-		return err
-	}
-	return o.print(cmd.OutOrStdout(), rules, []json.RawMessage{item})
-}
-
-func rulePath(kind, name string) string {
-	return "/v1/rules/" + url.PathEscape(kind) + "/" + url.PathEscape(name)
-}
-
-// table says how items become rows.
-type table struct {
-	header string
-	row    func(json.RawMessage) (string, error) // with tabs
-}
-
-var (
-	services = table{"NAME\tINSTANCES\tSTATES\tRULES", func(item json.RawMessage) (string, error) {
-		var s struct {
-			Name             string
-			Instances, Rules int
-			States           map[string]int
+	return o.with(func(c *client) error {
+		items, err := c.list(cmd, path, query)
+		if err != nil {
+			return err
 		}
-		err := json.Unmarshal(item, &s)
-		return fmt.Sprintf("%s\t%d\t%s\t%d", s.Name, s.Instances, counts(s.States), s.Rules), err
-	}}
-	instances = table{"ID\tADDRESS\tPROTOCOL\tSTATE\tWEIGHT\tZONE\tLABELS", func(item json.RawMessage) (string, error) {
-		var in struct {
-			ID, Address, Protocol, State string
-			Weight                       int
-			Locality                     struct{ Region, Zone string }
-			Labels                       map[string]string
+		return o.print(cmd.OutOrStdout(), t, items)
+	})
+}
+
+// showOne shows the one thing at a path.
+func (o *options) showOne(cmd *cobra.Command, path string, query url.Values, t table) error {
+	return o.with(func(c *client) error {
+		item, err := c.get(cmd, path, query)
+		if err != nil {
+			return err
 		}
-		err := json.Unmarshal(item, &in)
-		return fmt.Sprintf("%s\t%s\t%s\t%s\t%d\t%s\t%s", in.ID, in.Address, in.Protocol, in.State, in.Weight, dash(in.Locality.Zone), labels(in.Labels)), err
-	}}
-	rules = table{"KIND\tNAME\tSERVICE\tMODE\tREVISION\tUPDATED", func(item json.RawMessage) (string, error) {
-		// Not rule.Rule: a newer server may have kinds that this command does not know.
-		var r struct{ Kind, Name, Service, Mode, Revision, UpdatedAt string }
-		err := json.Unmarshal(item, &r)
-		if r.Mode == "" {
-			r.Mode = string(rule.Enforce)
-		}
-		return fmt.Sprintf("%s\t%s\t%s\t%s\t%s\t%s", r.Kind, r.Name, r.Service, r.Mode, r.Revision, r.UpdatedAt), err
-	}}
-)
-
-// counts writes {"up": 2, "draining": 1} as "draining 1, up 2".
-func counts(states map[string]int) string {
-	var parts []string
-	for _, state := range slices.Sorted(maps.Keys(states)) {
-		parts = append(parts, fmt.Sprintf("%s %d", state, states[state]))
-	}
-	return dash(strings.Join(parts, ", "))
+		return o.printOne(cmd.OutOrStdout(), t, item)
+	})
 }
 
-func labels(l map[string]string) string {
-	var parts []string
-	for _, name := range slices.Sorted(maps.Keys(l)) {
-		parts = append(parts, name+"="+l[name])
-	}
-	return dash(strings.Join(parts, ","))
+func instancesPath(service string) string {
+	return "/v1/services/" + url.PathEscape(service) + "/instances"
 }
 
-func dash(s string) string {
-	if s == "" {
-		return "-"
-	}
-	return s
+// service is a service as it is shown.
+type service struct {
+	Name, Namespace, Revision string
+	Instances, Rules          int
+	States                    map[string]int
 }
+
+var services = tableOf("NAME INSTANCES STATES RULES | NAMESPACE REVISION", func(s service, _ time.Time) []string {
+	return []string{s.Name, fmt.Sprint(s.Instances), counts(s.States), fmt.Sprint(s.Rules), s.Namespace, s.Revision}
+}, func(s service) string { return "service/" + s.Name })
+
+// instance is an instance as it is shown.
+type instance struct {
+	ID, Service, Namespace, Process, Address, Protocol, State string
+	HTTP2, TLS                                                bool
+	Weight                                                    int
+	Locality                                                  struct{ Region, Zone string }
+	Labels                                                    map[string]string
+}
+
+var instances = tableOf("ID ADDRESS PROTOCOL STATE WEIGHT ZONE LABELS | REGION HTTP2 TLS PROCESS", func(in instance, _ time.Time) []string {
+	return []string{
+		in.ID, in.Address, in.Protocol, in.State, fmt.Sprint(in.Weight), in.Locality.Zone, labels(in.Labels),
+		in.Locality.Region, yes(in.HTTP2), yes(in.TLS), in.Process,
+	}
+}, func(in instance) string { return "instance/" + in.ID })
+
+func yes(b bool) string {
+	if b {
+		return "yes"
+	}
+	return ""
+}
+
+// document is a rule as it is shown. It is not a [rule.Rule]: a newer server may have kinds that this command does not know.
+type document struct {
+	Kind, Namespace, Name, Service, Mode, Revision, UpdatedBy string
+	UpdatedAt                                                 time.Time
+}
+
+var rules = tableOf("KIND NAME SERVICE MODE REVISION AGE | NAMESPACE BY", func(r document, now time.Time) []string {
+	if r.Mode == "" {
+		r.Mode = string(rule.Enforce)
+	}
+	return []string{r.Kind, r.Name, r.Service, r.Mode, r.Revision, age(r.UpdatedAt, now), r.Namespace, r.UpdatedBy}
+}, func(r document) string { return strings.ToLower(r.Kind) + "/" + r.Name })

@@ -1,20 +1,15 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"flag"
 	"net"
 	"net/http"
 	"net/http/httptest"
-	"net/url"
-	"os"
-	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
 	"go.uber.org/goleak"
 
 	"github.com/weftmesh/weft/internal/credential"
@@ -50,14 +45,6 @@ func startAnother(t *testing.T) *server.Server {
 		}
 	})
 	return s
-}
-
-// ctl runs weftctl.
-func ctl(t *testing.T, stdin string, args ...string) (code int, stdout, stderr string) {
-	t.Helper()
-	var out, errs bytes.Buffer
-	code = run(t.Context(), args, strings.NewReader(stdin), &out, &errs)
-	return code, out.String(), errs.String()
 }
 
 const documents = `
@@ -108,8 +95,8 @@ var changing = []struct {
 	{regexp.MustCompile(`20\d\d-\d\d-\d\dT[0-9:.]+Z`), "TIME"},
 	{regexp.MustCompile(`\b[0-9a-f]{8,16}-([0-9]+)\b`), "epoch-$1"},
 	{regexp.MustCompile(`127\.0\.0\.1:\d{5}`), "127.0.0.1:PORT"},
-	{regexp.MustCompile(`(KIND .*REVISION) +UPDATED`), "$1   UPDATED"}, // as wide as the epoch
-	{regexp.MustCompile(`(epoch-\d) +TIME`), "$1   TIME"},
+	{regexp.MustCompile(`(KIND .*REVISION) +AGE`), "$1   AGE"}, // as wide as the epoch
+	{regexp.MustCompile(`(epoch-\d) +(in )?\d+[smhd]\b`), "$1   AGE"},
 }
 
 // TestGolden runs one command after the other against one server, and compares what they print with
@@ -119,7 +106,7 @@ func TestGolden(t *testing.T) {
 	put(t, "p1", `{"address": "127.0.0.1:9001", "protocol": "http", "labels": {"version": "v1"}, "locality": {"zone": "a"}}`)
 	put(t, "p2", `{"address": "127.0.0.1:9002", "protocol": "http", "labels": {"version": "v2", "tier": "gold"}, "state": "draining", "weight": 7}`)
 	bad := strings.NewReplacer("90", "80", "subset: v2", "subset: v3").Replace(documents)
-	var got strings.Builder
+	tr := &transcript{t: t}
 	for _, c := range []struct{ stdin, args string }{
 		{"", "get rules"},
 		{documents, "apply -f - --dry-run"},
@@ -137,6 +124,9 @@ func TestGolden(t *testing.T) {
 		{"", "get instances cart"},
 		{"", "get rules"},
 		{"", "get rules retry"},
+		{"", "get rules retry -o name"},
+		{"", "get instances product -o wide"},
+		{"", "get instances product.default -o name"},
 		{"", "get rules retry patient -o yaml"},
 		{"", "get rules --service product -o json"},
 		{"", "get rules retry impatient"},
@@ -159,33 +149,14 @@ func TestGolden(t *testing.T) {
 		{"", "apply -f no-such-file.yaml"},
 		{"", "get services --server ftp://x"},
 	} {
-		code, stdout, stderr := ctl(t, c.stdin, strings.Fields(c.args)...)
-		got.WriteString("$ weftctl " + c.args + "\n" + stdout + stderr)
-		if code != 0 {
-			got.WriteString("exit code " + string(rune('0'+code)) + "\n")
-		}
-		got.WriteString("\n")
+		args := strings.Fields(c.args)
+		tr.write(args, func() (int, string, string) { return ctl(t, c.stdin, args...) })
 	}
-	text := got.String()
+	text := tr.out.String()
 	for _, c := range changing {
 		text = c.pattern.ReplaceAllString(text, c.text)
 	}
-	golden := filepath.Join("testdata", "golden.txt")
-	if *update {
-		if err := os.MkdirAll("testdata", 0o755); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(golden, []byte(text), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(golden)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if diff := cmp.Diff(string(want), text); diff != "" {
-		t.Error(diff)
-	}
+	golden(t, "golden.txt", text)
 }
 
 // TestWhatIsShownCanBeApplied pipes get into apply.
@@ -212,10 +183,10 @@ func TestNamespace(t *testing.T) {
 		t.Error(stdout)
 	}
 	stated := "namespace: other" + documents
-	if code, _, stderr := ctl(t, stated, "apply", "-n", "shop", "-f", "-"); code != exitRefused || !strings.Contains(stderr, `"shop"`) {
+	if code, _, stderr := ctl(t, stated, "apply", "-n", "shop", "-f", "-"); code != exitFailed || !strings.Contains(stderr, `"shop"`) {
 		t.Error(code, stderr)
 	}
-	if code, _, stderr := ctl(t, stated, "delete", "-n", "shop", "-f", "-"); code != exitRefused || !strings.Contains(stderr, "--namespace") {
+	if code, _, stderr := ctl(t, stated, "delete", "-n", "shop", "-f", "-"); code != exitFailed || !strings.Contains(stderr, "--namespace") {
 		t.Error(code, stderr)
 	}
 	if code, stdout, stderr := ctl(t, documents, "delete", "-n", "shop", "-f", "-"); code != 0 || stdout != "route/canary deleted\nretry/patient deleted\n" {
@@ -223,38 +194,13 @@ func TestNamespace(t *testing.T) {
 	}
 }
 
-// TestFilesAreApart goes on after a file that is refused.
-func TestFilesAreApart(t *testing.T) {
-	start(t)
-	dir := t.TempDir()
-	bad, good := filepath.Join(dir, "bad.yaml"), filepath.Join(dir, "good.yaml")
-	for path, text := range map[string]string{bad: "kind: None\n", good: documents} {
-		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	code, stdout, stderr := ctl(t, "", "apply", "-f", bad, "-f", good)
-	if code != exitRefused || !strings.Contains(stdout, "route/canary created") || !strings.Contains(stderr, "bad.yaml") {
-		t.Error(code, stdout, stderr)
-	}
-}
-
+// TestPagesAreReadToTheEnd shows all pages as one list.
 func TestPagesAreReadToTheEnd(t *testing.T) {
-	start(t)
-	for i := range 3 {
-		put(t, string(rune('a'+i)), `{"address": "127.0.0.1:9001", "protocol": "http"}`)
-	}
-	o := &options{}
-	c, err := o.connect()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.close()
-	query := o.query()
-	query.Set("limit", "1")
-	items, err := c.list(t.Context(), "/v1/services/product/instances", query)
-	if err != nil || len(items) != 3 {
-		t.Errorf("%d items, %v", len(items), err)
+	serve(t, exchange{want: "GET /v1/services", answer: `{"items": [{"name": "a"}], "next": "a"}`},
+		exchange{want: "GET /v1/services?after=a", answer: `{"items": [{"name": "b"}], "next": "b"}`},
+		exchange{want: "GET /v1/services?after=b", answer: `{"items": [{"name": "c"}]}`})
+	if code, stdout, stderr := ctl(t, "", "get", "services", "-o", "name"); code != 0 || stdout != "service/a\nservice/b\nservice/c\n" {
+		t.Error(code, stdout, stderr)
 	}
 }
 
@@ -280,7 +226,7 @@ func TestNoContact(t *testing.T) {
 				t.Setenv(name, value)
 			}
 			code, _, stderr := ctl(t, "", append([]string{"get", "services"}, c.args...)...)
-			if c.says == "" && code != 0 || c.says != "" && (code != exitNoContact || !strings.Contains(stderr, c.says)) {
+			if c.says == "" && code != 0 || c.says != "" && (code != exitFailed || !strings.Contains(stderr, c.says)) {
 				t.Errorf("code %d, %q; want %q", code, stderr, c.says)
 			}
 		})
@@ -301,7 +247,7 @@ func closedPort(t *testing.T) string {
 func TestSeveralServers(t *testing.T) {
 	start(t)
 	second := startAnother(t)
-	if code, _, stderr := ctl(t, "", "get", "services"); code != exitNoContact || !strings.Contains(stderr, second.HTTPAddr()) || !strings.Contains(stderr, "--server") {
+	if code, _, stderr := ctl(t, "", "get", "services"); code != exitFailed || !strings.Contains(stderr, second.HTTPAddr()) || !strings.Contains(stderr, "--server") {
 		t.Error(code, stderr)
 	}
 	if code, _, stderr := ctl(t, "", "get", "services", "--server", second.HTTPAddr()); code != 0 {
@@ -335,21 +281,25 @@ func TestTheTokenStaysHere(t *testing.T) {
 	asked := false
 	other := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { asked = true }))
 	defer other.Close()
-	first := httptest.NewServer(http.RedirectHandler(other.URL, http.StatusTemporaryRedirect))
-	defer first.Close()
+	redirects := httptest.NewServer(http.RedirectHandler(other.URL, http.StatusTemporaryRedirect))
+	defer redirects.Close()
 	t.Setenv("WEFT_TOKEN", "secret")
-	code, _, stderr := ctl(t, "", "get", "services", "--server", first.URL)
-	if code != exitNoContact || !strings.Contains(stderr, "is not a registry server") || asked {
+	code, _, stderr := ctl(t, "", "get", "services", "--server", redirects.URL)
+	if code != exitFailed || !strings.Contains(stderr, "is not a registry server") || asked {
 		t.Error(code, stderr, asked)
 	}
 	// The control: a client that follows redirects asks the other server.
-	c, err := (&options{server: first.URL}).connect()
+	c, err := (&options{server: redirects.URL}).connect()
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer c.close()
 	c.http.CheckRedirect = nil
-	c.list(t.Context(), "/v1/services", url.Values{})
+	answer, err := c.http.Get(redirects.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	answer.Body.Close()
 	if !asked {
 		t.Error("the redirect leads nowhere")
 	}

@@ -1,19 +1,15 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io/fs"
-	"maps"
 	"net"
 	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
-	"syscall"
-	"time"
 
 	"github.com/weftmesh/weft/internal/credential"
 )
@@ -27,70 +23,70 @@ const adminToken = "admin.token"
 // target is where REST is and how to be let in.
 type target struct {
 	base  string // http://127.0.0.1:7080
+	from  string // who says so
 	token string
+	pin   string // of the server's key; "": the system's certificates say whom to trust
 }
 
 // find looks for the server: flag, WEFT_HTTP, credential file.
 func (o *options) find() (target, error) {
-	files := known()
-	address := o.server
-	if address == "" {
-		address = os.Getenv("WEFT_HTTP")
-	}
-	if address == "" {
-		f, err := choose(files)
-		if err != nil {
-			return target{}, err
-		}
-		address = f.HTTP
+	address, from, err := o.address()
+	if err != nil {
+		return target{}, err
 	}
 	base, err := baseURL(address)
 	if err != nil {
 		return target{}, err
 	}
-	token, err := tokenFor(base.Host, files)
-	return target{strings.TrimSuffix(base.String(), "/"), token}, err
+	pin, err := pinFor(o.pin, base)
+	if err != nil {
+		return target{}, err
+	}
+	if base.Scheme == "http" && !isLoopback(base.Hostname()) {
+		return target{}, fmt.Errorf("server %q (from %s): a token is not sent in plain text to another host; want https://%s, with --pin or WEFT_PIN if its certificate is its own", address, from, base.Host)
+	}
+	token, err := tokenFor(o.token, base.Host)
+	return target{strings.TrimSuffix(base.String(), "/"), from, token, pin}, err
 }
 
-// baseURL reads "127.0.0.1:7080" or "http://127.0.0.1:7080". The error is one of usage.
+// address says where the server is, and where that is known from.
+func (o *options) address() (address, from string, err error) {
+	switch env := os.Getenv("WEFT_HTTP"); {
+	case o.server != "":
+		return o.server, "--server", nil
+	case env != "":
+		return env, "WEFT_HTTP", nil
+	}
+	f, err := choose()
+	return f.HTTP, "the credential file of this user", err
+}
+
+// baseURL reads "127.0.0.1:7080" or "https://registry.example:7080". The error is one of usage.
 func baseURL(address string) (*url.URL, error) {
 	text := address
 	if !strings.Contains(text, "://") {
-		text = "http://" + text
+		text = "https://" + text
 	}
 	u, err := url.Parse(text)
-	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" || u.Path != "" && u.Path != "/" || u.RawQuery != "" {
-		return nil, fmt.Errorf("server %q: want host:port or http://host:port, such as 127.0.0.1:7080", address)
+	if err != nil || u.Hostname() == "" || u.Scheme != "http" && u.Scheme != "https" || u.User != nil || u.Path != "" && u.Path != "/" || u.RawQuery != "" {
+		return nil, fmt.Errorf("server %q: want host:port or a URL such as http://127.0.0.1:7080 or https://registry.example:7080", address)
+	}
+	if text != address && isLoopback(u.Hostname()) {
+		u.Scheme = "http"
 	}
 	return u, nil
 }
 
-// known reads the credential files by port. One that cannot be read is left out here, and explained by choose if
-// it matters.
-func known() map[int]credential.File {
-	files := map[int]credential.File{}
-	ports, _ := credential.Ports()
-	for _, port := range ports {
-		if f, err := credential.Read(port); err == nil {
-			files[port] = f
-		}
-	}
-	return files
+// isLoopback reports whether a host is this one. What localhost resolves to is looked at once more when it is dialled.
+func isLoopback(host string) bool {
+	return host == "localhost" || net.ParseIP(host).IsLoopback()
 }
 
-// choose takes the file of the default port, or the only one.
-func choose(files map[int]credential.File) (credential.File, error) {
+// choose takes the file of the default port, or the only one, of servers that run.
+func choose() (credential.File, error) {
+	files, err := running()
 	if f, ok := files[defaultPort]; ok {
 		return f, nil
-	}
-	if _, err := credential.Read(defaultPort); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return credential.File{}, noContact("%w", err)
-	}
-	if len(files) == 0 {
-		return credential.File{}, noContact("no registry server of this user runs on this host; start one with registry-server, or say where it is with --server or WEFT_HTTP")
-	}
-	if len(files) > 1 {
-		maps.DeleteFunc(files, func(_ int, f credential.File) bool { return gone(f) })
 	}
 	var last credential.File
 	var addresses []string
@@ -98,45 +94,71 @@ func choose(files map[int]credential.File) (credential.File, error) {
 		last = f
 		addresses = append(addresses, f.HTTP)
 	}
-	switch len(files) {
-	case 0:
-		return last, noContact("no registry server of this user runs on this host any more; start one with registry-server, or say where it is with --server or WEFT_HTTP")
-	case 1:
+	switch {
+	case len(files) == 1:
 		return last, nil
+	case len(files) == 0 && err != nil:
+		return last, failed("%w", err)
+	case len(files) == 0:
+		return last, failed("no registry server of this user runs on this host; start one with registry-server, or say where it is with --server or WEFT_HTTP")
 	}
 	slices.Sort(addresses)
-	return last, noContact("several registry servers run on this host; choose one with --server: %s", strings.Join(addresses, ", "))
+	return last, failed("several registry servers run on this host; choose one with --server: %s", strings.Join(addresses, ", "))
 }
 
-// gone reports whether nobody listens where a credential file says: a server that was killed leaves its file behind.
-func gone(f credential.File) bool {
-	dialer := net.Dialer{Timeout: 200 * time.Millisecond}
-	conn, err := dialer.DialContext(context.Background(), "tcp", f.HTTP)
-	if err != nil {
-		return errors.Is(err, syscall.ECONNREFUSED)
-	}
-	conn.Close()
-	return false
-}
-
-// tokenFor reads WEFT_TOKEN, or the token of the server that has written down this very address: it is sent to no
-// other.
-func tokenFor(host string, files map[int]credential.File) (string, error) {
-	if token := strings.TrimSpace(os.Getenv("WEFT_TOKEN")); token != "" {
-		if strings.ContainsFunc(token, func(r rune) bool { return r <= ' ' || r > '~' }) {
-			return "", errors.New("WEFT_TOKEN: want one word of printable characters, as in admin.token of the server's data directory")
+// running reads the credential files, by port, of the servers that are alive. The error is about those that cannot be
+// read, beside which others may be.
+func running() (map[int]credential.File, error) {
+	ports, err := credential.Ports()
+	files, errs := map[int]credential.File{}, []error{err}
+	for _, port := range ports {
+		f, err := credential.Read(port)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			errs = append(errs, err)
 		}
-		return token, nil
-	}
-	for _, f := range files {
-		if f.HTTP != host {
+		if err != nil {
 			continue
 		}
-		data, err := credential.ReadPrivate(filepath.Join(f.DataDir, adminToken))
-		if err != nil {
-			return "", noContact("the token of %s cannot be read: %w; set WEFT_TOKEN", host, err)
+		if yes, err := alive(f); err != nil {
+			errs = append(errs, err)
+		} else if yes {
+			files[port] = f
 		}
-		return strings.TrimSpace(string(data)), nil
 	}
-	return "", noContact("no token is known for %s; set WEFT_TOKEN to what is in admin.token of the server's data directory", host)
+	return files, errors.Join(errs...)
+}
+
+// tokenFor takes --token or WEFT_TOKEN, or else the administrator's token of the server that has written down this very
+// address and is alive: it is sent to no other.
+func tokenFor(flag, host string) (string, error) {
+	for _, given := range []struct{ from, token string }{{"--token", flag}, {"WEFT_TOKEN", os.Getenv("WEFT_TOKEN")}} {
+		token := strings.TrimSpace(given.token)
+		switch {
+		case token == "":
+		case strings.ContainsFunc(token, func(r rune) bool { return r <= ' ' || r > '~' }):
+			return "", fmt.Errorf("%s: want one word of printable characters, as in admin.token of the server's data directory", given.from)
+		default:
+			return token, nil
+		}
+	}
+	f, found := local(host)
+	if !found {
+		return "", failed("no token is known for %s: no running server of this user on this host has written it down; set WEFT_TOKEN, to what is in admin.token of the server's data directory or to what weftctl tokens create has shown", host)
+	}
+	data, err := credential.ReadPrivate(filepath.Join(f.DataDir, adminToken))
+	if err != nil {
+		return "", failed("the token of %s cannot be read: %w; set WEFT_TOKEN", host, err)
+	}
+	return strings.TrimSpace(string(data)), nil
+}
+
+// local gives what the running server of this user has written down that listens on an address.
+func local(host string) (credential.File, bool) {
+	files, _ := running()
+	for _, f := range files {
+		if f.HTTP == host {
+			return f, true
+		}
+	}
+	return credential.File{}, false
 }

@@ -36,11 +36,16 @@ type caller struct {
 
 func newCaller(t *testing.T, r *registry, rules string) *caller {
 	t.Helper()
+	return newCallerVia(t, r.grpc, rules)
+}
+
+func newCallerVia(t *testing.T, registry, rules string) *caller {
+	t.Helper()
 	parsed, err := rule.Parse([]byte(rules))
 	if err != nil {
 		t.Fatal(err)
 	}
-	m, err := weft.New(weft.WithService("web"), weft.WithRegistry(r.grpc), weft.WithCacheDir(""), weft.WithRules(parsed...))
+	m, err := weft.New(weft.WithService("web"), weft.WithRegistry(registry), weft.WithCacheDir(""), weft.WithRules(parsed...))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -92,6 +97,7 @@ func (c *caller) call(ctx context.Context, k kind) error {
 type tally struct {
 	made, failed int
 	first        error
+	last         time.Time // when the last one failed
 }
 
 func (t tally) String() string {
@@ -112,25 +118,31 @@ type load struct {
 // load begins once every kind of call has succeeded.
 func (c *caller) load(t *testing.T) *load {
 	t.Helper()
+	return c.loadOf(t, workers, 0)
+}
+
+// loadOf is load with so many workers for each kind of call, each of which pauses between its calls.
+func (c *caller) loadOf(t *testing.T, workers int, pause time.Duration) *load {
+	t.Helper()
 	for _, k := range kinds {
 		eventually(t, "calls succeed", 10*time.Second, func() error { return c.call(t.Context(), k) })
 	}
 	l := &load{quit: make(chan struct{}), by: map[kind]tally{}}
 	for _, k := range kinds {
 		for range workers {
-			l.wg.Go(func() { l.work(c, k) })
+			l.wg.Go(func() { l.work(c, k, pause) })
 		}
 	}
 	t.Cleanup(l.end)
 	return l
 }
 
-func (l *load) work(c *caller, k kind) {
+func (l *load) work(c *caller, k kind, pause time.Duration) {
 	for {
 		select {
 		case <-l.quit:
 			return
-		default:
+		case <-time.After(pause):
 			l.count(k, c.call(context.Background(), k))
 		}
 	}
@@ -142,11 +154,22 @@ func (l *load) count(k kind, err error) {
 	n := l.by[k]
 	n.made++
 	if err != nil {
+		n.last = time.Now()
 		if n.failed++; n.first == nil {
 			n.first = err
 		}
 	}
 	l.by[k] = n
+}
+
+// made is how many calls there were.
+func (l *load) made() (n int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, t := range l.by {
+		n += t.made
+	}
+	return n
 }
 
 // end is idempotent.
@@ -170,6 +193,9 @@ func (l *load) stop() (reads, orders tally) {
 		sum.made, sum.failed = sum.made+n.made, sum.failed+n.failed
 		if sum.first == nil {
 			sum.first = n.first
+		}
+		if n.last.After(sum.last) {
+			sum.last = n.last
 		}
 	}
 	return reads, orders

@@ -16,7 +16,7 @@ import (
 // TestMain is the main function of the instances too, which are this binary started again: see product_test.go.
 func TestMain(m *testing.M) {
 	if id := os.Getenv(productID); id != "" {
-		if err := serveProduct(id); err != nil {
+		if err := serveProducts(id); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
 		}
@@ -32,11 +32,12 @@ func run(m *testing.M) int {
 		return 1
 	}
 	defer os.RemoveAll(dir)
-	environment := os.Environ() // the go command's cache is the usual one
+	usualEnvironment = os.Environ()
+	scratch = dir
 	// One configuration directory for all: each registry has a file of its own there, named after its port.
 	os.Setenv("XDG_CONFIG_HOME", filepath.Join(dir, "config"))
 	os.Setenv("XDG_CACHE_HOME", filepath.Join(dir, "cache"))
-	serverBinary = sync.OnceValues(func() (string, error) { return build(filepath.Join(dir, "registry-server"), environment) })
+	serverBinary = sync.OnceValues(func() (string, error) { return build(filepath.Join(dir, "registry-server")) })
 	code := m.Run()
 	if err := goleak.Find(); code == 0 && err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -48,9 +49,15 @@ func run(m *testing.M) int {
 // serverBinary builds the registry server when it is first wanted.
 var serverBinary func() (string, error)
 
-func build(path string, environment []string) (string, error) {
+// usualEnvironment is that of the go command, whose cache is the usual one; scratch is a folder for what is built.
+var (
+	usualEnvironment []string
+	scratch          string
+)
+
+func build(path string) (string, error) {
 	cmd := exec.Command("go", "build", "-o", path, "github.com/weftmesh/weft/registry-server")
-	cmd.Env = environment
+	cmd.Env = usualEnvironment
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("go build: %w: %s", err, out)
 	}

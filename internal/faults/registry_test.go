@@ -27,6 +27,8 @@ import (
 // the same data.
 type registry struct {
 	*process
+	binary     func() (string, error)
+	flags      []string
 	dir        string // its data
 	grpc, http string // its addresses
 	client     *http.Client
@@ -35,7 +37,13 @@ type registry struct {
 // newRegistry starts a registry on an empty directory.
 func newRegistry(t *testing.T) *registry {
 	t.Helper()
-	r := &registry{dir: filepath.Join(t.TempDir(), "data"), grpc: freeAddr(t), http: freeAddr(t)}
+	return startRegistry(t, serverBinary)
+}
+
+// startRegistry starts another binary, or with more flags.
+func startRegistry(t *testing.T, binary func() (string, error), flags ...string) *registry {
+	t.Helper()
+	r := &registry{binary: binary, flags: flags, dir: filepath.Join(t.TempDir(), "data"), grpc: freeAddr(t), http: freeAddr(t)}
 	r.client = &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 64}, Timeout: 30 * time.Second}
 	t.Cleanup(r.client.CloseIdleConnections)
 	r.start(t)
@@ -52,12 +60,12 @@ func (r *registry) on(dir string) *registry {
 // start starts the process and waits until it is ready.
 func (r *registry) start(t *testing.T) {
 	t.Helper()
-	bin, err := serverBinary()
+	bin, err := r.binary()
 	if err != nil {
 		t.Fatal(err)
 	}
 	r.client.CloseIdleConnections()
-	r.process = spawn(t, "registry", exec.Command(bin, "--data-dir", r.dir, "--grpc-addr", r.grpc, "--http-addr", r.http))
+	r.process = spawn(t, "registry", exec.Command(bin, append(r.flags, "--data-dir", r.dir, "--grpc-addr", r.grpc, "--http-addr", r.http)...))
 	eventually(t, "the registry is ready", 20*time.Second, func() error {
 		if !r.running() {
 			t.Fatalf("the registry does not start: %s", r.said())
@@ -96,17 +104,7 @@ func (r *registry) call(ctx context.Context, method, path, body string, out any)
 }
 
 func (r *registry) callWith(ctx context.Context, method, path, body string, headers map[string]string, out any) (etag string, err error) {
-	req, err := http.NewRequestWithContext(ctx, method, "http://"+r.http+path, strings.NewReader(body))
-	if err != nil {
-		return "", err
-	}
-	token, _ := os.ReadFile(filepath.Join(r.dir, "admin.token")) // not there yet: refused
-	req.Header.Set("Authorization", "Bearer "+strings.TrimSpace(string(token)))
-	req.Header.Set("Content-Type", "application/json")
-	for name, value := range headers {
-		req.Header.Set(name, value)
-	}
-	resp, err := r.client.Do(req)
+	resp, err := r.send(ctx, method, path, body, headers)
 	if err != nil {
 		return "", err
 	}
@@ -122,6 +120,21 @@ func (r *registry) callWith(ctx context.Context, method, path, body string, head
 		err = json.Unmarshal(data, out)
 	}
 	return strings.Trim(resp.Header.Get("ETag"), `"`), err
+}
+
+// send makes a REST call with the administrator's token and gives the answer as it is.
+func (r *registry) send(ctx context.Context, method, path, body string, headers map[string]string) (*http.Response, error) {
+	req, err := http.NewRequestWithContext(ctx, method, "http://"+r.http+path, strings.NewReader(body))
+	if err != nil {
+		return nil, err
+	}
+	token, _ := os.ReadFile(filepath.Join(r.dir, "admin.token")) // not there yet: refused
+	req.Header.Set("Authorization", "Bearer "+strings.TrimSpace(string(token)))
+	req.Header.Set("Content-Type", "application/json")
+	for name, value := range headers {
+		req.Header.Set(name, value)
+	}
+	return r.client.Do(req)
 }
 
 // list reads all pages of a list, and its revision.

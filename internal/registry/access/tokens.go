@@ -114,10 +114,9 @@ func OpenTokens(dir string, st store.Store, keeper Keeper) (*Tokens, error) {
 }
 
 // Close stops telling of tokens that expire. It is idempotent.
-func (t *Tokens) Close() error {
+func (t *Tokens) Close() {
 	t.once.Do(func() { close(t.stop) })
 	<-t.stopped
-	return nil
 }
 
 func openFixed(dir, file string, g Grant) (fixed, error) {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/weftmesh/weft/discovery"
 	"github.com/weftmesh/weft/internal/registry/store"
@@ -37,7 +38,46 @@ func BenchmarkRegister(b *testing.B) {
 	})
 }
 
-// BenchmarkUpdate makes the delta of one changed instance in a service of 1,000.
+// BenchmarkPutOne changes one instance of a service of 10,000, in memory.
+func BenchmarkPutOne(b *testing.B) {
+	c, err := Open(store.NewMemory(), nil)
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer c.Close()
+	ins := fleet(1, MaxInstances)
+	if _, err := c.PutOwned(b.Context(), ins, time.Second); err != nil {
+		b.Fatal(err)
+	}
+	b.ReportAllocs()
+	for i := 0; b.Loop(); i++ {
+		in := ins[i*7919%len(ins)]
+		in.Weight = 1 + i%9
+		if _, err := c.PutOwned(b.Context(), []discovery.Instance{in}, time.Second); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+// BenchmarkHealth changes the health of one instance of a service of 10,000.
+func BenchmarkHealth(b *testing.B) {
+	c, err := Open(store.NewMemory(), nil)
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer c.Close()
+	ins := fleet(1, MaxInstances)
+	if _, err := c.PutOwned(b.Context(), ins, time.Second); err != nil {
+		b.Fatal(err)
+	}
+	b.ReportAllocs()
+	for i := 0; b.Loop(); i++ {
+		key := KeyOf(ins[i*7919%len(ins)])
+		c.SetStates([]StateChange{{key.Service, key.ID, []discovery.State{discovery.Suspect, discovery.Up}[i/len(ins)%2]}})
+	}
+}
+
+// BenchmarkUpdate makes the delta of one changed instance in a service of 10,000.
 func BenchmarkUpdate(b *testing.B) {
 	c, err := Open(store.NewMemory(), nil)
 	if err != nil {
@@ -45,7 +85,7 @@ func BenchmarkUpdate(b *testing.B) {
 	}
 	defer c.Close()
 	var ins []discovery.Instance
-	for i := range 1000 {
+	for i := range MaxInstances {
 		ins = append(ins, instance1(fmt.Sprintf("p%04d", i)))
 	}
 	known, err := c.PutInstances(b.Context(), ins)

@@ -1,4 +1,4 @@
-// Package catalog is the registry's memory: every instance and every rule, by service, at one revision counter.
+// Package catalog is the registry's memory: every instance, rule and alias, by service, at one revision counter.
 // It is rebuilt from a store when it opens, and what a write returned for is in the store.
 //
 //	c, err := catalog.Open(st, log)
@@ -22,6 +22,7 @@ import (
 	"sync"
 
 	"github.com/weftmesh/weft/discovery"
+	"github.com/weftmesh/weft/internal/registry/audit"
 	"github.com/weftmesh/weft/internal/registry/store"
 	"github.com/weftmesh/weft/rule"
 )
@@ -32,7 +33,10 @@ type Catalog struct {
 	committer *store.Committer
 	log       *slog.Logger
 	epoch     uint64
+	limits    limits
+	audit     *audit.Log
 	notifier  *notifier
+	events    events
 
 	// writing is held while a group of writes is prepared, brought to disk and published, and by changes in
 	// memory only: so revisions are published in the order of their numbers. It comes before mu.
@@ -40,6 +44,12 @@ type Catalog struct {
 	draft   *draft // of the group under way
 	ceiling uint64 // on disk; revisions up to it may be in use
 	dead    []discovery.Name
+	history history
+	targets map[discovery.Name]int // aliases of each service
+	drafts  uint64                 // number of the last one
+	number  uint64                 // of the newest instance
+	resting int                    // orders without an instance
+	totals  counts
 
 	// mu guards what readers read. Everything that it leads to is immutable.
 	mu       sync.RWMutex
@@ -47,6 +57,7 @@ type Catalog struct {
 	forgot   uint64 // the last revision of a service that was forgotten, or that of the start
 	services map[discovery.Name]*service
 	rules    map[rule.Key]*document
+	orders   map[InstanceKey]*order
 }
 
 // revisionStep is by how much the ceiling on disk leads the counter. Changes in memory only use up revisions
@@ -66,9 +77,17 @@ func Open(st store.Store, log *slog.Logger) (*Catalog, error) {
 		st:       st,
 		log:      log,
 		epoch:    st.Epoch(),
+		limits:   defaultLimits(),
 		notifier: newNotifier(),
+		history:  newHistory(),
 		services: make(map[discovery.Name]*service),
 		rules:    make(map[rule.Key]*document),
+		orders:   make(map[InstanceKey]*order),
+		targets:  make(map[discovery.Name]int),
+	}
+	var err error
+	if c.audit, err = audit.Open(st); err != nil {
+		return nil, err
 	}
 	if err := c.load(); err != nil {
 		return nil, err
@@ -112,7 +131,7 @@ func (c *Catalog) at(number uint64) discovery.Revision {
 }
 
 func (c *Catalog) saveCeiling(ceiling uint64) error {
-	err := c.st.Commit([]store.Write{{Key: ceilingKey, Value: binary.BigEndian.AppendUint64(nil, ceiling)}})
+	err := c.st.Commit([]store.Write{{Key: ceilingKey, Value: binary.BigEndian.AppendUint64(nil, ceiling), Revision: c.revision}})
 	if err == nil {
 		c.ceiling = ceiling
 	}
@@ -128,17 +147,13 @@ func (c *Catalog) raiseCeiling() {
 		return
 	}
 	err := c.committer.Do(context.Background(), func(b *store.Batch) error {
+		b.At(c.draft.revision)
 		c.draft.reserve(b)
 		return nil
 	})
 	if err != nil && !errors.Is(err, store.ErrClosed) {
 		c.log.Error("catalog: no new revisions can be set aside", "error", err)
 	}
-}
-
-// do runs a write on the committer's goroutine, against the draft of its group.
-func (c *Catalog) do(ctx context.Context, op func(*draft, *store.Batch) error) error {
-	return c.committer.Do(ctx, func(b *store.Batch) error { return op(c.draft, b) })
 }
 
 // group connects the catalog to its committer.
@@ -158,35 +173,60 @@ func (g group) End(err error) {
 		g.c.ceiling = g.c.draft.ceiling
 		g.c.publish(g.c.draft)
 	} else {
-		g.c.publish(&draft{c: g.c, revision: g.c.draft.revision})
+		failed := newDraft(g.c)
+		failed.revision = g.c.draft.revision
+		g.c.publish(failed)
 		g.c.log.Error("catalog: a write failed", "error", err)
 	}
 	g.c.draft = nil
 }
 
 // Acked implements [store.Group]: writers are told before watchers are.
-func (g group) Acked() { g.c.notifier.wake() }
+func (g group) Acked() { g.c.wake() }
+
+func (c *Catalog) wake() {
+	c.events.wake()
+	c.notifier.wake()
+}
 
 // publish swaps a draft in. The caller holds writing.
 func (c *Catalog) publish(d *draft) {
+	c.number, c.resting, c.totals = d.number, d.resting, d.totals
+	c.history.publish(&d.history)
+	for name, n := range d.targets {
+		if c.targets[name] += n; c.targets[name] == 0 {
+			delete(c.targets, name)
+		}
+	}
+	c.swap(d)
+	c.events.add(d.events)
+	c.notifier.add(d.changed())
+}
+
+func (c *Catalog) swap(d *draft) {
 	c.mu.Lock()
+	defer c.mu.Unlock()
 	c.revision = d.revision
 	for name, s := range d.services {
-		if old := c.services[name]; s.missing() && (old == nil || !old.missing()) && !all(name) {
+		if old := c.services[name]; s.empty() && (old == nil || !old.empty()) && !all(name) {
 			c.dead = append(c.dead, name)
 		}
 		c.services[name] = s
 	}
-	for key, doc := range d.rules {
-		if doc == nil {
-			delete(c.rules, key)
+	swapIn(c.rules, d.rules)
+	swapIn(c.orders, d.orders)
+	c.forget()
+}
+
+// swapIn takes over what changed; nil deletes.
+func swapIn[K comparable, V any](to, from map[K]*V) {
+	for key, v := range from {
+		if v == nil {
+			delete(to, key)
 		} else {
-			c.rules[key] = doc
+			to[key] = v
 		}
 	}
-	c.forget()
-	c.mu.Unlock()
-	c.notifier.add(d.changed())
 }
 
 // forget drops the oldest services of which nothing is left.
@@ -194,7 +234,7 @@ func (c *Catalog) forget() {
 	for len(c.dead) > maxDead {
 		name := c.dead[0]
 		c.dead = c.dead[1:]
-		if s := c.services[name]; s != nil && s.missing() {
+		if s := c.services[name]; s != nil && s.empty() {
 			c.forgot = max(c.forgot, s.revision)
 			delete(c.services, name)
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -215,8 +216,9 @@ func TestServiceBound(t *testing.T) {
 	}
 	mustPut(t, c, ins...)
 	mustPut(t, c, func() discovery.Instance { in := instance1("p00000"); in.Weight = 1; return in }()) // replaces
-	_, err := c.PutInstances(t.Context(), []discovery.Instance{instance1("one-more")})
-	if !errors.Is(err, discovery.ErrInvalid) || !strings.Contains(err.Error(), "10000") {
+	_, err := c.PutInstances(t.Context(), []discovery.Instance{instance1("p00001"), instance1("one-more")})
+	refused, ok := errors.AsType[*Refused](err)
+	if !ok || !errors.Is(err, ErrLimit) || refused.Key.ID != "one-more" || !strings.Contains(err.Error(), "10000") {
 		t.Errorf("instance 10001: %v", err)
 	}
 	if _, err := c.DeleteInstances(t.Context(), []InstanceKey{{product, "p00000"}}, discovery.Deleted); err != nil {
@@ -289,11 +291,17 @@ func TestSetStates(t *testing.T) {
 	if in, _, _ := c.Instance(product, "p1"); in.State != discovery.Suspect {
 		t.Errorf("state %s after a change, want suspect", in.State)
 	}
-	if _, err := c.PutLeased(t.Context(), []discovery.Instance{changed}, time.Second); err != nil {
-		t.Fatal(err)
-	}
-	if in, _, _ := c.Instance(product, "p1"); in.State != discovery.Up {
-		t.Errorf("state %s after it registered, want up", in.State)
+	for before, after := range map[discovery.State]discovery.State{
+		discovery.Suspect:   discovery.Suspect, // its lease will say that it is up, unless it flaps
+		discovery.Unhealthy: discovery.Up,      // or else its removal, which may be under way, would meet it
+	} {
+		c.SetStates([]StateChange{{product, "p1", before}})
+		if _, err := c.PutLeased(t.Context(), []discovery.Instance{changed}, time.Second); err != nil {
+			t.Fatal(err)
+		}
+		if in, _, _ := c.Instance(product, "p1"); in.State != after {
+			t.Errorf("state %s after it registered as %s, want %s", in.State, before, after)
+		}
 	}
 }
 
@@ -665,10 +673,14 @@ func TestServicesAreForgotten(t *testing.T) {
 
 func TestStoredGarbage(t *testing.T) {
 	for name, w := range map[string]store.Write{
-		"instance":    {Key: "i/shop/product/p1", Value: []byte("x")},
-		"protobuf":    {Key: "i/shop/product/p1", Value: append(make([]byte, instanceHeader), 0xff)},
+		"instance":    {Key: instanceKey(1), Value: []byte("x")},
+		"protobuf":    {Key: instanceKey(1), Value: []byte{0xff}},
+		"number":      {Key: "i/shop/product/p1", Value: []byte("x")},
+		"order":       {Key: "o/shop/product/p1", Value: []byte("{")},
+		"order key":   {Key: "o/shop", Value: []byte("{}")},
+		"alias":       {Key: "n/shop/x", Value: []byte("..")},
 		"rule":        {Key: "r/shop/Route/a", Value: []byte("{}")},
-		"unknown key": {Key: "what", Value: []byte("x")},
+		"version key": {Key: "h/shop/Route/a/12", Value: []byte("{}")},
 		"ceiling":     {Key: ceilingKey, Value: []byte("x")},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -676,7 +688,7 @@ func TestStoredGarbage(t *testing.T) {
 			if err := st.Commit([]store.Write{w}); err != nil {
 				t.Fatal(err)
 			}
-			if c, err := Open(st, nil); !errors.Is(err, store.ErrCorrupt) || !strings.Contains(err.Error(), w.Key) {
+			if c, err := Open(st, nil); !errors.Is(err, store.ErrCorrupt) || !strings.Contains(err.Error(), strconv.Quote(w.Key)) {
 				t.Errorf("catalog %v, error %v, want ErrCorrupt that names %s", c, err, w.Key)
 			}
 		})

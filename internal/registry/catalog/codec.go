@@ -3,61 +3,195 @@ package catalog
 import (
 	"encoding/binary"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
-	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/encoding/protowire"
 
 	weftv1 "github.com/weftmesh/weft/api/weft/v1"
 	"github.com/weftmesh/weft/discovery"
-	"github.com/weftmesh/weft/internal/registry/store"
 	"github.com/weftmesh/weft/rule"
 )
 
-// The keys of the store. An instance's id and a rule's name come last, so they may hold a slash.
+// The keys of the store. An instance has the number that it was given when it first came, so that new ones, whatever
+// their names, go to the end of the file. An id, an alias and a rule's name come last, so they may hold a slash.
 const (
 	ceilingKey     = "ceiling"
-	instancePrefix = "i/"
-	rulePrefix     = "r/"
+	instancePrefix = "i/" // 8 bytes: number
+	orderPrefix    = "o/" // namespace/service/id
+	aliasPrefix    = "n/" // namespace/name
+	rulePrefix     = "r/" // namespace/kind/name
+	historyPrefix  = "h/" // namespace/kind/name/revision
 )
 
-func instanceKey(name discovery.Name, id string) string {
-	return instancePrefix + name.Namespace + "/" + name.Service + "/" + id
+func instanceKey(number uint64) string {
+	return string(binary.BigEndian.AppendUint64([]byte(instancePrefix), number))
 }
+
+func orderKey(k InstanceKey) string {
+	return orderPrefix + k.Service.Namespace + "/" + k.Service.Service + "/" + k.ID
+}
+
+func aliasKey(name discovery.Name) string { return aliasPrefix + name.Namespace + "/" + name.Service }
 
 func ruleKey(k rule.Key) string {
 	return rulePrefix + k.Namespace + "/" + string(k.Kind) + "/" + k.Name
 }
 
-// instanceHeader is the length of what precedes an instance in its value: revision and ttl.
-const instanceHeader = 8 + 4
+// The fields of a stored instance: those of weft.v1.Instance, and from 100 those of the store alone. The name comes
+// first and the shape last, so that each can be looked up as it stands.
+const (
+	fieldID        = 1
+	fieldService   = 2
+	fieldNamespace = 3
+	fieldProcess   = 4
+	fieldAddress   = 5
+	fieldProtocol  = 6
+	fieldHTTP2     = 7
+	fieldTLS       = 8
+	fieldLabels    = 9
+	fieldWeight    = 10
+	fieldRegion    = 11
+	fieldZone      = 12
+	fieldState     = 13
+	fieldTTL       = 100
+	fieldOwned     = 101
+	fieldCheck     = 102
+)
 
-// encodeInstance gives the value of an instance, with its revision still zero.
-func encodeInstance(in discovery.Instance, ttl uint32) ([]byte, error) {
-	b := binary.BigEndian.AppendUint32(make([]byte, 8, 256), ttl)
-	return proto.MarshalOptions{Deterministic: true}.MarshalAppend(b, ToWire(in))
+// isShape reports whether a field belongs to the shape.
+func isShape(number uint64) bool {
+	return number >= fieldProtocol && number <= fieldZone && number != fieldWeight
 }
 
-func setRevision(value []byte, revision uint64) { binary.BigEndian.PutUint64(value, revision) }
+// encodeInstance gives the value of an instance: what its process says.
+func encodeInstance(name discovery.Name, in *instance) ([]byte, error) {
+	s := in.said()
+	b := appendText(make([]byte, 0, 256), fieldService, name.Service)
+	b = appendText(b, fieldNamespace, name.Namespace)
+	b = appendText(b, fieldID, in.id())
+	b = appendText(b, fieldAddress, in.address())
+	b = appendText(b, fieldProcess, in.process())
+	b = appendNumber(b, fieldWeight, uint64(s.weight))
+	if s.state != up {
+		b = appendText(b, fieldState, string(s.state.public()))
+	}
+	b = appendNumber(b, fieldTTL, uint64(in.ttl))
+	b = appendFlag(b, fieldOwned, in.owned)
+	if check := in.check(); check != nil {
+		text, err := json.Marshal(check)
+		if err != nil {
+			return nil, err
+		}
+		b = protowire.AppendBytes(protowire.AppendTag(b, fieldCheck, protowire.BytesType), text)
+	}
+	return append(b, s.shape.Value()...), nil
+}
 
-func decodeInstance(value []byte) (*instance, error) {
-	if len(value) < instanceHeader {
-		return nil, fmt.Errorf("%d bytes, want at least %d", len(value), instanceHeader)
+// stored is an instance as it is read, in parts of its value.
+type stored struct {
+	name               []byte // both fields
+	service, namespace []byte
+	id, address        []byte
+	process, state     []byte
+	check, shape       []byte
+	weight, ttl        uint64
+	owned              bool
+}
+
+var errField = errors.New("a field of a stored instance cannot be read")
+
+// splitInstance takes a value apart and copies nothing.
+func splitInstance(value []byte) (s stored, err error) {
+	rest := value
+	for len(rest) > 0 {
+		before := rest
+		f, ok := nextField(&rest)
+		switch {
+		case !ok:
+			return s, errField
+		case isShape(f.number):
+			s.shape = before
+			return s, s.validate()
+		case !s.set(f):
+			return s, fmt.Errorf("field %d: %w", f.number, errField)
+		}
+		if f.number == fieldService || f.number == fieldNamespace {
+			s.name = value[:len(value)-len(rest)]
+		}
 	}
-	var m weftv1.Instance
-	if err := proto.Unmarshal(value[instanceHeader:], &m); err != nil {
-		return nil, err
+	return s, s.validate()
+}
+
+func (s *stored) set(f field[[]byte]) bool {
+	switch f.number {
+	case fieldService:
+		s.service = f.text
+	case fieldNamespace:
+		s.namespace = f.text
+	case fieldID:
+		s.id = f.text
+	case fieldAddress:
+		s.address = f.text
+	case fieldProcess:
+		s.process = f.text
+	case fieldWeight:
+		s.weight = f.value
+	case fieldState:
+		s.state = f.text
+	case fieldTTL:
+		s.ttl = f.value
+	case fieldOwned:
+		s.owned = f.value != 0
+	case fieldCheck:
+		s.check = f.text
+	default:
+		return false
 	}
-	in := FromWire(&m)
-	return &instance{
-		Instance: in,
-		written:  in.State,
-		health:   discovery.Up,
-		ttl:      binary.BigEndian.Uint32(value[8:]),
-		revision: binary.BigEndian.Uint64(value),
-	}, nil
+	return true
+}
+
+// validate checks what the memory of an instance relies on.
+func (s *stored) validate() error {
+	switch {
+	case len(s.service) == 0 || len(s.namespace) == 0 || len(s.id) == 0 || len(s.shape) == 0:
+		return errors.New("an instance without service, namespace, id or protocol")
+	case len(s.id) > discovery.MaxID || len(s.process) > discovery.MaxID || len(s.address) > discovery.MaxAddress:
+		return fmt.Errorf("an id of %d, a process of %d and an address of %d bytes, want at most 128, 128 and 259",
+			len(s.id), len(s.process), len(s.address))
+	case s.weight > discovery.MaxWeight || s.ttl > maxTTL:
+		return fmt.Errorf("a weight of %d and a ttl of %d ms, want at most 10000 and %d", s.weight, s.ttl, maxTTL)
+	}
+	return nil
+}
+
+// instance makes an instance of the parts, but for its shape.
+func (s *stored) instance() (*instance, error) {
+	written := up
+	if len(s.state) > 0 {
+		var ok bool
+		if written, ok = stateOf(discovery.State(s.state)); !ok {
+			return nil, fmt.Errorf("state %q: %w", s.state, errField)
+		}
+	}
+	in := &instance{
+		text:       string(slices.Concat(s.id, s.address, s.process)),
+		ttl:        uint32(s.ttl),
+		weight:     uint16(s.weight),
+		endID:      uint8(len(s.id)),
+		endAddress: uint16(len(s.id) + len(s.address)),
+		written:    written,
+		owned:      s.owned,
+	}
+	if len(s.check) > 0 {
+		in.extra = &extra{check: new(Check)}
+		if err := json.Unmarshal(s.check, in.extra.check); err != nil {
+			return nil, err
+		}
+	}
+	return in, nil
 }
 
 // ToWire gives an instance as sessions send it.
@@ -136,55 +270,4 @@ func decodeRule(text []byte) (*document, error) {
 func bare(r rule.Rule) ([]byte, error) {
 	r.Revision, r.UpdatedBy, r.UpdatedAt = "", "", time.Time{}
 	return json.Marshal(r)
-}
-
-// load reads the store. Nobody else uses the catalog yet.
-func (c *Catalog) load() error {
-	d := newDraft(c)
-	err := c.st.Range("", func(e store.Entry) error {
-		if err := d.load(e.Key, e.Value); err != nil {
-			return fmt.Errorf("the stored value of %q cannot be read: %w (%w)", e.Key, store.ErrCorrupt, err)
-		}
-		return nil
-	})
-	if err != nil {
-		return err
-	}
-	// What was deleted before the start, and what was only in memory, is not known: whoever knows an older
-	// revision gets a snapshot.
-	c.revision = d.ceiling + 1
-	c.forgot, c.ceiling = c.revision, c.revision
-	for name, s := range d.services {
-		s.revision, s.ruled, s.floor = c.revision, c.revision, c.revision
-		c.services[name] = s
-	}
-	c.rules = d.rules
-	return nil
-}
-
-func (d *draft) load(key string, value []byte) error {
-	switch {
-	case key == ceilingKey && len(value) == 8:
-		d.ceiling = binary.BigEndian.Uint64(value)
-	case strings.HasPrefix(key, instancePrefix):
-		in, err := decodeInstance(value)
-		if err != nil {
-			return err
-		}
-		d.edit(nameOf(in.Instance)).put(in)
-	case strings.HasPrefix(key, rulePrefix):
-		doc, err := decodeRule(value)
-		if err != nil {
-			return err
-		}
-		d.rules[doc.key] = doc
-		d.edit(doc.service).putRule(doc)
-	default:
-		return fmt.Errorf("unknown key with a value of %d bytes", len(value))
-	}
-	return nil
-}
-
-func nameOf(in discovery.Instance) discovery.Name {
-	return discovery.Name{Service: in.Service, Namespace: in.Namespace}
 }

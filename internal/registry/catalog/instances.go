@@ -2,11 +2,8 @@ package catalog
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
-	"maps"
-	"math"
 	"slices"
 	"strconv"
 	"time"
@@ -15,11 +12,14 @@ import (
 	"github.com/weftmesh/weft/internal/registry/store"
 )
 
-// ErrNotFound says that there is no such instance or rule.
+// ErrNotFound says that there is no such instance, rule or alias.
 var ErrNotFound = errors.New("not found")
 
 // ErrDeleted says that an operator removed the instance of a process.
 var ErrDeleted = errors.New("an operator removed it")
+
+// ErrTaken says that a process would take over an instance that is not its own, was registered by REST and is up.
+var ErrTaken = errors.New("it was registered by REST and is up")
 
 // InstanceKey names an instance. Ids are unique within a service.
 type InstanceKey struct {
@@ -32,7 +32,7 @@ func KeyOf(in discovery.Instance) InstanceKey {
 	if in.Namespace == "" {
 		in.Namespace = discovery.DefaultNamespace
 	}
-	return InstanceKey{nameOf(in), in.ID}
+	return InstanceKey{discovery.Name{Service: in.Service, Namespace: in.Namespace}, in.ID}
 }
 
 // StateChange is what a lease says of an instance.
@@ -42,185 +42,228 @@ type StateChange struct {
 	State   discovery.State // up, suspect or unhealthy
 }
 
+// manner is how instances are registered.
+type manner struct {
+	terms Terms
+	keep  bool // keep terms and health of the instance that is replaced
+	owned bool // its process asks: an operator's word stands
+}
+
 // record is an instance on its way into the store.
 type record struct {
-	in    discovery.Instance
-	ttl   uint32 // ms
-	keep  bool   // keep ttl and health of the instance that is replaced
-	owned bool   // its process asks: what an operator deleted stays deleted
+	manner
+	key   InstanceKey
+	in    *instance
 	value []byte
 }
 
 // PutInstances registers instances or replaces them, all or none, and returns once they are on disk. One that
-// is the same already writes nothing. An instance that is replaced keeps its ttl and its health. The error
-// wraps [discovery.ErrInvalid] for an instance that cannot be taken. The revision is that after the write.
+// is the same already writes nothing. An instance that is replaced keeps its terms and its health; what was ordered
+// about it is forgotten. The error wraps [discovery.ErrInvalid] for an instance that cannot be taken, or is a [*Refused].
+// The revision is that after the write.
 func (c *Catalog) PutInstances(ctx context.Context, ins []discovery.Instance) (discovery.Revision, error) {
-	return c.put(ctx, ins, record{keep: true})
+	return c.put(ctx, ins, manner{keep: true})
 }
 
-// PutLeased is [Catalog.PutInstances] for instances that live only as long as they are renewed: the ttl is
-// stored with them, so that their leases begin anew after a restart. With ttl 0 they stay until deleted. A
-// registration is a sign of life, so the health is up again.
+// PutTerms is [Catalog.PutInstances] with terms, which are stored with the instances, so that leases and checks begin
+// anew after a restart. A registration is a sign of life, so what its lease called unhealthy is up again; what is suspect
+// the lease has to say, so that a process which connects again writes nothing, and one that flaps is not told as up each
+// time. What a check found stays if the check is the same.
+func (c *Catalog) PutTerms(ctx context.Context, ins []discovery.Instance, t Terms) (discovery.Revision, error) {
+	return c.put(ctx, ins, manner{terms: t})
+}
+
+// PutLeased is [Catalog.PutTerms] with nothing but a ttl.
 func (c *Catalog) PutLeased(ctx context.Context, ins []discovery.Instance, ttl time.Duration) (discovery.Revision, error) {
-	return c.lease(ctx, ins, ttl, false)
+	return c.PutTerms(ctx, ins, Terms{TTL: ttl})
 }
 
-// PutOwned is [Catalog.PutLeased] for a process that registers its own instances. The error wraps [ErrDeleted], and none
-// is written, if an operator removed one of them: see [Catalog.Deleted].
+// PutOwned is [Catalog.PutLeased] for a process that registers its own instances: what an operator ordered about them
+// stands. The error is a [*Refused], and none is written, if an operator removed one of them ([ErrDeleted], see
+// [Catalog.Deleted]), or if one of another process, or of none, was registered by REST and is up ([ErrTaken]). Whether
+// another process that registered it in a session still lives is the session's to know.
 func (c *Catalog) PutOwned(ctx context.Context, ins []discovery.Instance, ttl time.Duration) (discovery.Revision, error) {
-	return c.lease(ctx, ins, ttl, true)
+	return c.put(ctx, ins, manner{terms: Terms{TTL: ttl}, owned: true})
 }
 
-func (c *Catalog) lease(ctx context.Context, ins []discovery.Instance, ttl time.Duration, owned bool) (discovery.Revision, error) {
-	ms := ttl.Milliseconds()
-	if ms < 0 || ms > math.MaxUint32 || ttl > 0 && ms == 0 {
-		return discovery.Revision{}, discovery.Invalid("ttl", ttl.String(), "want 1ms to 1193h, or 0 for none")
-	}
-	return c.put(ctx, ins, record{ttl: uint32(ms), owned: owned})
-}
-
-// put writes the instances in the manner of like.
-func (c *Catalog) put(ctx context.Context, ins []discovery.Instance, like record) (discovery.Revision, error) {
-	records := make([]record, len(ins))
-	for i, in := range ins {
-		r, err := newRecord(in, like)
-		if err != nil {
-			return discovery.Revision{}, err
-		}
-		records[i] = r
-	}
-	return c.write(ctx, func(d *draft, b *store.Batch) (uint64, error) { return d.putInstances(b, records) })
-}
-
-// write gives the revision of a write that went well. That of one which nobody waited for is not looked at: it may
-// still be under way.
-func (c *Catalog) write(ctx context.Context, op func(*draft, *store.Batch) (uint64, error)) (discovery.Revision, error) {
-	var at uint64
-	err := c.do(ctx, func(d *draft, b *store.Batch) (err error) {
-		at, err = op(d, b)
-		return err
-	})
-	if err != nil {
+func (c *Catalog) put(ctx context.Context, ins []discovery.Instance, m manner) (_ discovery.Revision, err error) {
+	if m.terms, err = m.terms.normalize(); err != nil {
 		return discovery.Revision{}, err
 	}
-	return c.at(at), nil
+	records := make([]record, len(ins))
+	for i, in := range ins {
+		if records[i], err = newRecord(in, m); err != nil {
+			return discovery.Revision{}, err
+		}
+	}
+	return c.write(ctx, func(d *draft, b *store.Batch) (uint64, error) { return d.putInstances(ctx, b, records) })
 }
 
-func newRecord(in discovery.Instance, like record) (record, error) {
-	in, err := Normalize(in)
-	if err != nil {
-		return record{}, err
+func newRecord(in discovery.Instance, m manner) (r record, err error) {
+	if in, err = Normalize(in); err != nil {
+		return r, err
 	}
-	in.Labels = maps.Clone(in.Labels)
-	value, err := encodeInstance(in, like.ttl)
-	if err != nil {
-		return record{}, fmt.Errorf("instance %q: %w: %w", in.ID, discovery.ErrInvalid, err)
+	r = record{manner: m, key: KeyOf(in), in: newInstance(in, m.terms, m.owned)}
+	if r.value, err = encodeInstance(r.key.Service, r.in); err != nil {
+		return r, fmt.Errorf("instance %q: %w: %w", in.ID, discovery.ErrInvalid, err)
 	}
-	if len(value) > MaxInstance {
-		return record{}, discovery.Invalid("id", in.ID, strconv.Itoa(len(value))+" bytes in all, want at most 8192")
+	if len(r.value) > MaxInstance {
+		return r, discovery.Invalid("id", in.ID, strconv.Itoa(len(r.value))+" bytes in all, want at most 8192")
 	}
-	return record{in, like.ttl, like.keep, like.owned, value}, nil
+	return r, nil
 }
 
 // putInstances checks everything before it changes anything.
-func (d *draft) putInstances(b *store.Batch, records []record) (uint64, error) {
-	changes := make(map[InstanceKey]record, len(records))
-	added := make(map[discovery.Name]int)
+func (d *draft) putInstances(ctx context.Context, b *store.Batch, records []record) (uint64, error) {
+	records = lastOfEach(records)
+	if err := d.admit(records); err != nil {
+		return 0, err
+	}
+	var changed []record
 	for _, r := range records {
-		key := KeyOf(r.in)
-		old := d.service(key.Service).instance(key.ID)
-		if r.owned && d.service(key.Service).deleted(key.ID, r.in.Process) {
-			return 0, fmt.Errorf("instance%s: %w", nameKeys([]InstanceKey{key}), ErrDeleted)
+		old := d.service(r.key.Service).instance(r.key.ID)
+		if err := d.replace(&r, old); err != nil {
+			return 0, err
 		}
-		if _, twice := changes[key]; old == nil && !twice {
-			added[key.Service]++
-		}
-		if r.keep && old != nil {
-			r.ttl = old.ttl
-			binary.BigEndian.PutUint32(r.value[8:], r.ttl)
-		}
-		changes[key] = r
-	}
-	for name, n := range added {
-		if s := d.service(name); s != nil && len(s.instances)+n > MaxInstances || n > MaxInstances {
-			return 0, discovery.Invalid("service", name.String(), "it has 10000 instances, and no more are taken")
+		if !old.same(r.in) {
+			changed = append(changed, r)
 		}
 	}
-	maps.DeleteFunc(changes, func(key InstanceKey, r record) bool { return d.service(key.Service).instance(key.ID).same(r) })
-	if len(changes) == 0 {
+	if len(changed) == 0 {
 		return d.revision, nil
 	}
+	return d.writeInstances(ctx, b, changed), nil
+}
+
+// lastOfEach leaves out records that a later one of the same instance replaces.
+func lastOfEach(records []record) []record {
+	if len(records) < 2 {
+		return records
+	}
+	last := make(map[InstanceKey]int, len(records))
+	for i, r := range records {
+		last[r.key] = i
+	}
+	out := make([]record, 0, len(last))
+	for i, r := range records {
+		if last[r.key] == i {
+			out = append(out, r)
+		}
+	}
+	return out
+}
+
+// admit names the first record that cannot be taken.
+func (d *draft) admit(records []record) error {
+	room := room{d: d}
+	for _, r := range records {
+		old := d.service(r.key.Service).instance(r.key.ID)
+		err := d.notAlias(r.key.Service)
+		switch {
+		case err != nil:
+		case old == nil && r.owned && d.order(r.key).deletes(r.in.process()):
+			err = ErrDeleted
+		case old == nil:
+			err = room.take(r.key.Service)
+		case r.owned && !old.owned && old.process() != r.in.process() && old.health == up:
+			err = ErrTaken
+		}
+		if err != nil {
+			return &Refused{r.key, err}
+		}
+	}
+	return nil
+}
+
+// replace gives the record what it keeps of the instance that it replaces, and its order. old may be nil.
+func (d *draft) replace(r *record, old *instance) (err error) {
+	if old != nil {
+		if r.keep {
+			r.in = r.in.withTerms(old)
+			if r.value, err = encodeInstance(r.key.Service, r.in); err != nil {
+				return fmt.Errorf("instance %q: %w: %w", r.key.ID, discovery.ErrInvalid, err)
+			}
+		}
+		if !r.keep && r.in.ttl > 0 && old.health == suspect {
+			r.in.health = suspect
+		}
+		r.in.failing = old.failing && sameCheck(old.check(), r.in.check())
+	}
+	if o := d.order(r.key); o != nil && r.owned && o.Process == r.in.process() {
+		r.in = r.in.ordered(o.resting(false))
+	}
+	return nil
+}
+
+func (d *draft) writeInstances(ctx context.Context, b *store.Batch, records []record) uint64 {
 	revision := d.next(b)
-	for key, r := range changes {
-		d.put(key, r, revision)
-		setRevision(r.value, revision)
-		b.Put(instanceKey(key.Service, key.ID), r.value)
+	log := d.c.auditor(ctx, b, revision)
+	for _, r := range records {
+		d.enter(r, revision)
+		if o := r.in.order(); o != nil {
+			d.setOrder(r.key, o)
+		} else {
+			d.dropOrder(b, r.key)
+		}
+		b.Put(instanceKey(r.in.number), r.value)
+		log.instance("put", r.key, r.in.address())
 	}
-	return revision, nil
+	return revision
 }
 
-func (d *draft) put(key InstanceKey, r record, revision uint64) {
-	s := d.edit(key.Service)
-	in := &instance{Instance: r.in, written: r.in.State, health: discovery.Up, ttl: r.ttl, revision: revision}
-	if old := s.instance(key.ID); old != nil && r.keep {
-		in = in.with(old.health, revision)
+// enter puts a record into memory. A new instance gets the next number.
+func (d *draft) enter(r record, revision uint64) {
+	r.in.revision = revision
+	if old := d.service(r.key.Service).instance(r.key.ID); old != nil {
+		r.in.number = old.number
+	} else {
+		d.number++
+		r.in.number = d.number
 	}
-	s.put(in)
-}
-
-// same reports whether the record would change nothing. in may be nil.
-func (in *instance) same(r record) bool {
-	if in == nil {
-		return false
-	}
-	a, b := in.Instance, r.in
-	a.State = in.written
-	labels := maps.Equal(a.Labels, b.Labels)
-	a.Labels, b.Labels = nil, nil
-	healthy := r.keep || in.health == discovery.Up
-	return labels && healthy && in.ttl == r.ttl && sameFields(a, b)
-}
-
-// sameFields compares instances without labels. Ready is never stored.
-func sameFields(a, b discovery.Instance) bool {
-	return a.ID == b.ID && a.Service == b.Service && a.Namespace == b.Namespace && a.Process == b.Process &&
-		a.Address == b.Address && a.Protocol == b.Protocol && a.HTTP2 == b.HTTP2 && a.TLS == b.TLS &&
-		a.Weight == b.Weight && a.Locality == b.Locality && a.State == b.State
-}
-
-// with gives the instance with another health. A written state that takes it out of service wins over the
-// lease's word.
-func (in *instance) with(health discovery.State, revision uint64) *instance {
-	c := *in
-	c.health, c.revision = health, revision
-	c.State = c.written
-	if c.written == discovery.Up {
-		c.State = health
-	}
-	return &c
+	d.put(r.key.Service, r.in)
 }
 
 // DeleteInstances removes instances and returns once that is on disk. Keys that are not there are passed over;
-// if none is there the error is [ErrNotFound]. With the reason [discovery.Expired] only instances that are
-// unhealthy at that moment go: one that came back in the meantime stays.
+// if none is there the error is [ErrNotFound]. With the reason [discovery.Deleted], that of an operator, the same process
+// cannot register it again: see [Catalog.Deleted]. With [discovery.Expired] only instances whose lease says unhealthy at
+// that moment go: one that came back in the meantime stays.
 func (c *Catalog) DeleteInstances(ctx context.Context, keys []InstanceKey, reason discovery.Reason) (discovery.Revision, error) {
-	return c.write(ctx, func(d *draft, b *store.Batch) (uint64, error) { return d.deleteInstances(b, keys, reason) })
+	return c.write(ctx, func(d *draft, b *store.Batch) (uint64, error) {
+		there := d.removable(keys, reason)
+		if len(there) == 0 {
+			return 0, fmt.Errorf("instance%s: %w", nameKeys(keys), ErrNotFound)
+		}
+		return d.deleteInstances(ctx, b, there, reason), nil
+	})
 }
 
-func (d *draft) deleteInstances(b *store.Batch, keys []InstanceKey, reason discovery.Reason) (uint64, error) {
-	there := slices.DeleteFunc(slices.Clone(keys), func(key InstanceKey) bool {
+func (d *draft) removable(keys []InstanceKey, reason discovery.Reason) []InstanceKey {
+	return slices.DeleteFunc(slices.Clone(keys), func(key InstanceKey) bool {
 		in := d.service(key.Service).instance(key.ID)
-		return in == nil || reason == discovery.Expired && in.health != discovery.Unhealthy
+		return in == nil || reason == discovery.Expired && in.health != unhealthy
 	})
-	if len(there) == 0 {
-		return 0, fmt.Errorf("instance%s: %w", nameKeys(keys), ErrNotFound)
-	}
+}
+
+func (d *draft) deleteInstances(ctx context.Context, b *store.Batch, keys []InstanceKey, reason discovery.Reason) uint64 {
 	revision := d.next(b)
-	for _, key := range there {
-		d.edit(key.Service).remove(key.ID, reason, revision)
-		b.Delete(instanceKey(key.Service, key.ID))
+	log := d.c.auditor(ctx, b, revision)
+	for _, key := range keys {
+		in := d.service(key.Service).instance(key.ID)
+		if in == nil {
+			continue // given twice
+		}
+		d.remove(key.Service, in, reason)
+		b.Delete(instanceKey(in.number))
+		switch {
+		case in.process() == "": // it does not come back by itself
+			d.dropOrder(b, key)
+		case reason == discovery.Deleted:
+			d.storeOrder(b, key, &order{Process: in.process(), Deleted: true, idle: true, revision: revision})
+		}
+		log.instance("delete", key, string(reason))
 	}
-	return revision, nil
+	d.pruneOrders(b)
+	return revision
 }
 
 func nameKeys(keys []InstanceKey) string {
@@ -234,49 +277,42 @@ func nameKeys(keys []InstanceKey) string {
 // its lease says otherwise. An instance that is not there, or in that state already, is passed over. It waits
 // for a write under way, but not for a disk of its own. The revision is that after the change.
 func (c *Catalog) SetStates(changes []StateChange) discovery.Revision {
+	return c.inMemory(changes, func(in *instance, s state) *instance { return in.withHealth(s, in.failing) })
+}
+
+// inMemory makes changes of health.
+func (c *Catalog) inMemory(changes []StateChange, with func(*instance, state) *instance) discovery.Revision {
 	c.writing.Lock()
 	d := newDraft(c)
 	if d.revision >= d.ceiling {
 		c.log.Error("catalog: states are frozen, because the store takes no new revisions")
-	} else if d.setStates(changes) {
+	} else if d.setHealth(changes, with) {
 		c.publish(d)
 	}
 	c.writing.Unlock()
-	c.notifier.wake()
+	c.wake()
 	return c.at(d.revision)
 }
 
-func (d *draft) setStates(changes []StateChange) (changed bool) {
+func (d *draft) setHealth(changes []StateChange, with func(*instance, state) *instance) (changed bool) {
 	for _, ch := range changes {
 		in := d.service(ch.Service).instance(ch.ID)
-		if in == nil || in.health == ch.State || !isHealth(ch.State) {
+		s, ok := stateOf(ch.State)
+		if in == nil || !ok || s != up && s != suspect && s != unhealthy {
+			continue
+		}
+		next := with(in, s)
+		if next.same(in) {
 			continue
 		}
 		if !changed {
 			d.revision++
 			changed = true
 		}
-		d.edit(ch.Service).put(in.with(ch.State, d.revision))
+		next.revision = d.revision
+		d.put(ch.Service, next)
 	}
 	return changed
-}
-
-func isHealth(s discovery.State) bool {
-	return s == discovery.Up || s == discovery.Suspect || s == discovery.Unhealthy
-}
-
-// next takes the next revision for a write, and sets more of them aside when few are left.
-func (d *draft) next(b *store.Batch) uint64 {
-	d.revision++
-	d.reserve(b)
-	return d.revision
-}
-
-func (d *draft) reserve(b *store.Batch) {
-	if d.revision+revisionStep/2 > d.ceiling {
-		d.ceiling = d.revision + revisionStep
-		b.Put(ceilingKey, binary.BigEndian.AppendUint64(nil, d.ceiling))
-	}
 }
 
 // Leased is an instance with a ttl.
@@ -289,9 +325,9 @@ type Leased struct {
 func (c *Catalog) Leased() []Leased {
 	var out []Leased
 	for _, s := range c.snapshot(nil) {
-		for _, in := range s.instances {
+		for in := range s.instances.all() {
 			if in.ttl > 0 {
-				out = append(out, Leased{InstanceKey{s.name, in.ID}, time.Duration(in.ttl) * time.Millisecond})
+				out = append(out, Leased{InstanceKey{s.name, in.id()}, time.Duration(in.ttl) * time.Millisecond})
 			}
 		}
 	}

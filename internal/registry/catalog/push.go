@@ -2,6 +2,7 @@ package catalog
 
 import (
 	"cmp"
+	"iter"
 	"slices"
 	"sync"
 
@@ -12,7 +13,8 @@ import (
 // Update is what has to be told to somebody who knows a service up to a revision; nil if that is everything. It
 // is a delta if the revision is of this epoch and not too old, else a snapshot; the zero revision always gets
 // a snapshot, and so does a revision that the catalog has not reached. The rules are those of the service itself
-// and the "*" rules of its namespace. The update may be shared and must not be changed.
+// and the "*" rules of its namespace. That of an alias says where it leads, and nothing else. The update may be shared
+// and must not be changed.
 func (c *Catalog) Update(name discovery.Name, known discovery.Revision) *weftv1.Update {
 	s, star := c.lookup(name)
 	revision := max(s.revision, star.revision)
@@ -32,25 +34,35 @@ func (c *Catalog) Update(name discovery.Name, known discovery.Revision) *weftv1.
 		Epoch:    c.epoch,
 		Revision: revision,
 		Snapshot: !delta,
-		Missing:  s.missing(),
+		Missing:  s.empty(),
 		HasRules: !delta || max(s.ruled, star.ruled) > since,
 	}
-	u.Instances = s.changes(delta, since)
+	if delta {
+		u.Instances = s.wire(s.instances.since(since))
+	} else {
+		u.Instances = s.wire(s.instances.all())
+	}
 	if ours {
 		u.Removals = s.removals(since)
 	}
 	if u.HasRules {
 		u.Rules = append(texts(s.rules), texts(star.rules)...)
 	}
+	if s.alias != nil {
+		u.Alias = s.alias.target.String()
+	}
 	return u
 }
 
-// changes gives the instances that changed after a revision, or all.
-func (s *service) changes(delta bool, since uint64) (out []*weftv1.Instance) {
-	for _, in := range s.instances {
-		if !delta || in.revision > since {
-			out = append(out, ToWire(in.Instance))
+// wire gives instances as they are pushed. Neighbours of one shape share their labels.
+func (s *service) wire(instances iter.Seq[*instance]) (out []*weftv1.Instance) {
+	var last shape
+	var a attributes
+	for in := range instances {
+		if in.shape != last {
+			last, a = in.shape, in.shape.attributes()
 		}
+		out = append(out, ToWire(in.show(s.name, a, in.weight, in.state())))
 	}
 	return out
 }
@@ -62,8 +74,8 @@ func (s *service) removals(since uint64) (out []*weftv1.Removal) {
 		return cmp.Compare(t.revision, revision)
 	})
 	for _, t := range s.gone[first:] {
-		if s.instance(t.ID) == nil {
-			out = append(out, &weftv1.Removal{Id: t.ID, Reason: string(t.Reason)})
+		if s.instance(t.id) == nil {
+			out = append(out, &weftv1.Removal{Id: t.id, Reason: string(t.reason)})
 		}
 	}
 	return out

@@ -1,7 +1,6 @@
 package catalog
 
 import (
-	"maps"
 	"slices"
 	"strings"
 
@@ -27,6 +26,11 @@ type Filter struct {
 
 // snapshot collects the services that keep accepts (nil: all) at one moment, sorted by name.
 func (c *Catalog) snapshot(keep func(discovery.Name) bool) []*service {
+	out, _ := c.snapshotAt(keep)
+	return out
+}
+
+func (c *Catalog) snapshotAt(keep func(discovery.Name) bool) ([]*service, discovery.Revision) {
 	c.mu.RLock()
 	out := make([]*service, 0, len(c.services))
 	for name, s := range c.services {
@@ -34,13 +38,19 @@ func (c *Catalog) snapshot(keep func(discovery.Name) bool) []*service {
 			out = append(out, s)
 		}
 	}
+	revision := c.at(c.revision)
 	c.mu.RUnlock()
 	slices.SortFunc(out, func(a, b *service) int { return compareNames(a.name, b.name) })
-	return out
+	return out, revision
+}
+
+func inNamespace(namespace string) func(discovery.Name) bool {
+	return func(n discovery.Name) bool { return namespace == "" || n.Namespace == namespace }
 }
 
 // lookup gives the service and the holder of the "*" rules of its namespace at one moment. Neither is nil; one
-// that does not exist has the revision up to which services were forgotten.
+// that does not exist has the revision up to which services were forgotten. An alias is no service of its namespace: no
+// rule concerns it.
 func (c *Catalog) lookup(name discovery.Name) (s, star *service) {
 	c.mu.RLock()
 	defer c.mu.RUnlock()
@@ -51,12 +61,15 @@ func (c *Catalog) lookup(name discovery.Name) (s, star *service) {
 	if s = c.services[name]; s == nil {
 		s = &service{name: name, revision: c.forgot, ruled: c.forgot, floor: c.forgot}
 	}
+	if s.alias != nil {
+		star = &service{}
+	}
 	return s, star
 }
 
 // Services lists the services of a namespace that an instance or a rule names; "" lists those of all.
 func (c *Catalog) Services(namespace string) []ServiceInfo {
-	found := c.snapshot(func(n discovery.Name) bool { return namespace == "" || n.Namespace == namespace })
+	found := c.snapshot(inNamespace(namespace))
 	stars := make(map[string]uint64)
 	for _, s := range found {
 		if all(s.name) {
@@ -83,13 +96,13 @@ func (c *Catalog) Service(name discovery.Name) (ServiceInfo, bool) {
 
 func (c *Catalog) info(s *service, star uint64) ServiceInfo {
 	states := make(map[discovery.State]int)
-	for _, in := range s.instances {
-		states[in.State]++
+	for in := range s.instances.all() {
+		states[in.state().public()]++
 	}
 	return ServiceInfo{
 		Name:      s.name,
 		Revision:  c.at(max(s.revision, star)),
-		Instances: len(s.instances),
+		Instances: s.instances.size,
 		States:    states,
 		Rules:     len(s.rules),
 	}
@@ -98,9 +111,9 @@ func (c *Catalog) info(s *service, star uint64) ServiceInfo {
 // Instances lists the instances of a service, sorted by id, and the service's revision.
 func (c *Catalog) Instances(name discovery.Name) ([]discovery.Instance, discovery.Revision) {
 	s, star := c.lookup(name)
-	out := make([]discovery.Instance, len(s.instances))
-	for i, in := range s.instances {
-		out[i] = in.copy()
+	out := make([]discovery.Instance, 0, s.instances.size)
+	for in := range s.instances.all() {
+		out = append(out, in.public(name))
 	}
 	return out, c.at(max(s.revision, star.revision))
 }
@@ -112,7 +125,7 @@ func (c *Catalog) Instance(name discovery.Name, id string) (discovery.Instance, 
 	if in == nil {
 		return discovery.Instance{}, discovery.Revision{}, false
 	}
-	return in.copy(), c.at(in.revision), true
+	return in.public(name), c.at(in.revision), true
 }
 
 // Has reports whether the instance is there.
@@ -121,50 +134,21 @@ func (c *Catalog) Has(key InstanceKey) bool {
 	return s.instance(key.ID) != nil
 }
 
-// Deleted reports whether an operator removed the instance of the process, and nobody has put it back since. It
-// is remembered in memory, as long as the service's last 512 removals at least.
-func (c *Catalog) Deleted(key InstanceKey, process string) bool {
-	s, _ := c.lookup(key.Service)
-	return s.deleted(key.ID, process)
-}
-
-// deleted says what [Catalog.Deleted] does. s may be nil.
-func (s *service) deleted(id, process string) bool {
-	if s == nil || s.instance(id) != nil {
-		return false
-	}
-	for _, t := range slices.Backward(s.gone) {
-		if t.ID == id {
-			return t.Reason == discovery.Deleted && t.process == process
-		}
-	}
-	return false
-}
-
 // At gives the revision of a service, whether it exists or not.
 func (c *Catalog) At(name discovery.Name) discovery.Revision {
 	s, star := c.lookup(name)
 	return c.at(max(s.revision, star.revision))
 }
 
-// Written gives one instance as it was registered: its state is not what its lease says of it. Whoever changes
-// a part of an instance starts from this.
+// Written gives one instance as it was registered: without what its lease and its check say of it, and without what an
+// operator ordered. Whoever registers it again with a change starts from this.
 func (c *Catalog) Written(name discovery.Name, id string) (discovery.Instance, bool) {
 	s, _ := c.lookup(name)
 	in := s.instance(id)
 	if in == nil {
 		return discovery.Instance{}, false
 	}
-	out := in.copy()
-	out.State = in.written
-	return out, true
-}
-
-// copy gives the instance to a caller who may change it.
-func (in *instance) copy() discovery.Instance {
-	out := in.Instance
-	out.Labels = maps.Clone(out.Labels)
-	return out
+	return in.publicSaid(name), true
 }
 
 // Rules lists rules, sorted by namespace, kind and name, and the catalog's revision at that moment.

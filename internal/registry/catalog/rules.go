@@ -2,13 +2,16 @@ package catalog
 
 import (
 	"bytes"
+	"cmp"
 	"context"
+	"encoding/json"
 	"fmt"
 	"maps"
 	"slices"
 	"time"
 
 	"github.com/weftmesh/weft/discovery"
+	"github.com/weftmesh/weft/internal/registry/audit"
 	"github.com/weftmesh/weft/internal/registry/store"
 	"github.com/weftmesh/weft/rule"
 )
@@ -19,8 +22,10 @@ type Change struct {
 	Deletes []rule.Key
 	// If guards rules: each must have the revision given; the zero revision means that it must not exist.
 	If map[rule.Key]discovery.Revision
-	// By is who makes the change.
+	// By is who makes the change; "" is the actor of the context.
 	By string
+	// Action is what the audit log calls the puts; "" is "put".
+	Action string
 	// DryRun checks and answers, but changes nothing.
 	DryRun bool
 }
@@ -90,7 +95,11 @@ func (c *Catalog) ApplyRules(ctx context.Context, ch Change) (Applied, error) {
 		}
 	}
 	ch.Puts = slices.Clone(ch.Puts)
-	t := transaction{Change: ch, now: time.Now(), puts: make(map[rule.Key]rule.Rule, len(ch.Puts))}
+	if actor, ok := audit.Of(ctx); ok && ch.By == "" {
+		ch.By = actor.Who
+	}
+	ch.Action = cmp.Or(ch.Action, "put")
+	t := transaction{Change: ch, ctx: ctx, now: time.Now(), puts: make(map[rule.Key]rule.Rule, len(ch.Puts))}
 	if err := t.distinct(); err != nil {
 		return Applied{}, err
 	}
@@ -104,6 +113,7 @@ func (c *Catalog) ApplyRules(ctx context.Context, ch Change) (Applied, error) {
 // transaction is a [Change] under way.
 type transaction struct {
 	Change
+	ctx     context.Context // names the actor
 	now     time.Time
 	puts    map[rule.Key]rule.Rule
 	deletes map[rule.Key]bool
@@ -134,6 +144,11 @@ func (t *transaction) run(d *draft, b *store.Batch) error {
 	if err := t.guards(d); err != nil {
 		return err
 	}
+	for _, r := range t.Puts {
+		if err := d.notAlias(discovery.Name{Service: r.Service, Namespace: r.Namespace}); err != nil {
+			return fmt.Errorf("rule %s: %w", r.Key(), err)
+		}
+	}
 	if err := t.conflicts(d); err != nil {
 		return err
 	}
@@ -145,17 +160,70 @@ func (t *transaction) run(d *draft, b *store.Batch) error {
 		t.applied.Revision = d.c.at(d.revision)
 		return nil
 	}
-	revision := d.next(b)
+	changes, err := t.changes(d, docs)
+	if err != nil {
+		return err
+	}
+	if err := d.roomForRules(changes); err != nil {
+		return err
+	}
+	t.write(d, b, changes)
+	return nil
+}
+
+// ruleChange is what is written for one rule.
+type ruleChange struct {
+	key     rule.Key
+	doc     *document // nil: deleted
+	outcome Outcome
+	version []byte // for the history
+}
+
+// changes lists what is to be written.
+func (t *transaction) changes(d *draft, docs []*document) ([]ruleChange, error) {
+	var out []ruleChange
 	for _, doc := range docs {
-		d.putRule(doc)
-		b.Put(ruleKey(doc.key), doc.json)
+		outcome := Configured
+		if d.rule(doc.key) == nil {
+			outcome = Created
+		}
+		out = append(out, ruleChange{key: doc.key, doc: doc, outcome: outcome})
 	}
 	for _, key := range t.Deletes {
-		d.deleteRule(key, revision)
-		b.Delete(ruleKey(key))
+		out = append(out, ruleChange{key: key, outcome: RuleDeleted})
 	}
+	for i := range out {
+		v := storedVersion{At: t.now.UTC().Truncate(time.Millisecond), By: t.By, Outcome: out[i].outcome}
+		if out[i].doc != nil {
+			v.Rule = out[i].doc.json
+		}
+		var err error
+		if out[i].version, err = json.Marshal(v); err != nil {
+			return nil, fmt.Errorf("rule %s: %w", out[i].key, err)
+		}
+	}
+	return out, nil
+}
+
+// write makes the changes. Nothing of it can fail, so that an error leaves no trace in the draft.
+func (t *transaction) write(d *draft, b *store.Batch, changes []ruleChange) {
+	revision := d.next(b)
+	log := d.c.auditor(t.ctx, b, revision)
+	for _, ch := range changes {
+		action := t.Action
+		if ch.doc == nil {
+			action = "delete"
+			d.deleteRule(ch.key, revision)
+			b.Delete(ruleKey(ch.key))
+		} else {
+			d.putRule(ch.doc)
+			b.Put(ruleKey(ch.key), ch.doc.json)
+		}
+		d.recordVersion(b, ch.key, ch.version, revision)
+		log.add(action, string(ch.key.Kind), ch.key.Namespace, ch.key.Name, string(ch.outcome))
+	}
+	d.pruneHistory(b)
 	t.applied.Revision = d.c.at(revision)
-	return nil
 }
 
 // guards checks If, and that what is to be deleted is there.
@@ -243,13 +311,16 @@ func (t *transaction) prepare(d *draft) ([]*document, error) {
 
 func (d *draft) putRule(doc *document) {
 	if old := d.rule(doc.key); old != nil && old.service != doc.service {
-		d.edit(old.service).removeRule(doc.key, doc.revision)
+		d.change(old.service, func(s *service) { s.removeRule(doc.key, doc.revision) })
 	}
 	d.rules[doc.key] = doc
-	d.edit(doc.service).putRule(doc)
+	d.change(doc.service, func(s *service) { s.putRule(doc) })
+	d.events = append(d.events, event{revision: doc.revision, service: doc.service, document: doc})
 }
 
 func (d *draft) deleteRule(key rule.Key, revision uint64) {
-	d.edit(d.rule(key).service).removeRule(key, revision)
+	old := d.rule(key)
+	d.change(old.service, func(s *service) { s.removeRule(key, revision) })
 	d.rules[key] = nil
+	d.events = append(d.events, event{revision: revision, service: old.service, document: old, removed: discovery.Deleted})
 }

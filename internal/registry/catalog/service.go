@@ -2,7 +2,6 @@ package catalog
 
 import (
 	"cmp"
-	"maps"
 	"slices"
 	"strings"
 
@@ -13,21 +12,14 @@ import (
 // service is everything under one name. A published one is immutable.
 type service struct {
 	name      discovery.Name
-	revision  uint64      // of the last change
-	ruled     uint64      // of the last change of a rule
-	instances []*instance // sorted by id
+	revision  uint64 // of the last change
+	ruled     uint64 // of the last change of a rule
+	instances list
 	rules     []*document // sorted by kind and name
-	gone      []tombstone // sorted by revision, at most maxGone
+	alias     *alias      // then it has nothing else
+	gone      []tombstone // sorted by revision
+	peak      int         // instances at most since tombstones were dropped
 	floor     uint64      // who knows an older revision gets a snapshot
-}
-
-// instance is one registered instance. It is immutable.
-type instance struct {
-	discovery.Instance                 // State is what callers are told
-	written            discovery.State // State as it was registered
-	health             discovery.State // what the lease says: up, suspect or unhealthy
-	ttl                uint32          // ms; 0: not leased
-	revision           uint64
 }
 
 // document is one stored rule. It is immutable.
@@ -42,64 +34,52 @@ type document struct {
 
 // tombstone remembers an instance that is gone.
 type tombstone struct {
-	discovery.Removal
-	process  string
+	id       string
+	reason   discovery.Reason
 	revision uint64
 }
 
-// maxGone bounds the tombstones of a service.
-const maxGone = 1024
+// The tombstones of a service are as many as it had instances, within these bounds: with more of them, the instances
+// themselves are less to tell.
+const (
+	minGone = 64
+	maxGone = 1024
+)
 
 // all reports whether name holds the "*" rules of its namespace.
 func all(name discovery.Name) bool { return name.Service == rule.AllServices }
 
-// missing reports whether no instance and no rule names the service.
-func (s *service) missing() bool { return len(s.instances) == 0 && len(s.rules) == 0 }
+// missing reports whether no instance and no rule names the service. s may be nil.
+func (s *service) missing() bool { return s == nil || s.instances.size == 0 && len(s.rules) == 0 }
 
-func (s *service) clone() *service {
-	c := *s
-	c.instances = slices.Clone(s.instances)
-	c.rules = slices.Clone(s.rules)
-	return &c // gone is only appended to, beyond what readers of s see
-}
-
-func (s *service) search(id string) (int, bool) {
-	return slices.BinarySearchFunc(s.instances, id, func(in *instance, id string) int { return strings.Compare(in.ID, id) })
-}
+// empty reports whether nothing at all has the name.
+func (s *service) empty() bool { return s.missing() && (s == nil || s.alias == nil) }
 
 // instance gives nil for an id that is not there. s may be nil.
 func (s *service) instance(id string) *instance {
 	if s == nil {
 		return nil
 	}
-	if i, ok := s.search(id); ok {
-		return s.instances[i]
-	}
-	return nil
+	return s.instances.get(id)
 }
 
-func (s *service) put(in *instance) {
+func (s *service) put(in *instance, draft uint64) {
 	s.revision = in.revision
-	if i, ok := s.search(in.ID); ok {
-		s.instances[i] = in
-	} else {
-		s.instances = slices.Insert(s.instances, i, in)
-	}
+	s.instances.put(in, draft)
+	s.peak = max(s.peak, s.instances.size)
 }
 
-func (s *service) remove(id string, reason discovery.Reason, revision uint64) {
-	i, ok := s.search(id)
-	if !ok {
-		return
-	}
-	process := s.instances[i].Process
+// remove takes out an instance that is there. The slice of tombstones is only appended to, beyond what readers of an
+// earlier version see, or replaced.
+func (s *service) remove(id string, reason discovery.Reason, revision, draft uint64) {
+	s.instances.remove(id, draft)
 	s.revision = revision
-	s.instances = slices.Delete(s.instances, i, i+1)
-	if len(s.gone) == maxGone {
-		s.floor = s.gone[maxGone/2-1].revision
-		s.gone = slices.Clone(s.gone[maxGone/2:])
+	if room := min(max(s.peak, minGone), maxGone); len(s.gone) >= room {
+		kept := s.gone[len(s.gone)-room/2:]
+		s.floor = s.gone[len(s.gone)-room/2-1].revision
+		s.gone, s.peak = slices.Clone(kept), s.instances.size
 	}
-	s.gone = append(s.gone, tombstone{discovery.Removal{ID: id, Reason: reason}, process, revision})
+	s.gone = append(s.gone, tombstone{strings.Clone(id), reason, revision})
 }
 
 func (s *service) putRule(d *document) {
@@ -108,9 +88,10 @@ func (s *service) putRule(d *document) {
 	s.rules = slices.Insert(s.rules, i, d)
 }
 
+// removeRule copies the rules: earlier versions of the service have them too.
 func (s *service) removeRule(key rule.Key, revision uint64) {
 	s.revision, s.ruled = revision, revision
-	s.rules = slices.DeleteFunc(s.rules, func(d *document) bool { return d.key == key })
+	s.rules = slices.DeleteFunc(slices.Clone(s.rules), func(d *document) bool { return d.key == key })
 }
 
 func compareKeys(a, b rule.Key) int {
@@ -119,59 +100,4 @@ func compareKeys(a, b rule.Key) int {
 
 func compareNames(a, b discovery.Name) int {
 	return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Service, b.Service))
-}
-
-// draft is a change that is being prepared: the services and rules that differ from the published ones. The
-// caller holds the catalog's writing.
-type draft struct {
-	c        *Catalog
-	revision uint64
-	ceiling  uint64
-	services map[discovery.Name]*service
-	rules    map[rule.Key]*document // nil: deleted
-}
-
-func newDraft(c *Catalog) *draft {
-	return &draft{
-		c:        c,
-		revision: c.revision, // only written under writing
-		ceiling:  c.ceiling,
-		services: make(map[discovery.Name]*service),
-		rules:    make(map[rule.Key]*document),
-	}
-}
-
-// service gives the service as it is so far, nil if there is none, for reading.
-func (d *draft) service(name discovery.Name) *service {
-	if s, ok := d.services[name]; ok {
-		return s
-	}
-	return d.c.services[name]
-}
-
-// edit gives the draft's own copy of the service, for writing.
-func (d *draft) edit(name discovery.Name) *service {
-	s, ok := d.services[name]
-	if ok {
-		return s
-	}
-	if old := d.c.services[name]; old != nil {
-		s = old.clone()
-	} else {
-		s = &service{name: name, floor: d.c.forgot} // whoever knows that much knows that it was not there
-	}
-	d.services[name] = s
-	return s
-}
-
-func (d *draft) rule(key rule.Key) *document {
-	if doc, ok := d.rules[key]; ok {
-		return doc
-	}
-	return d.c.rules[key]
-}
-
-// changed lists the services of the draft.
-func (d *draft) changed() []discovery.Name {
-	return slices.SortedFunc(maps.Keys(d.services), compareNames)
 }

@@ -2,12 +2,6 @@ package catalog
 
 import "github.com/weftmesh/weft/discovery"
 
-// The bounds of what is stored, beside those of [discovery.Instance].
-const (
-	MaxInstance  = 8 << 10 // bytes of an instance as it is stored
-	MaxInstances = 10_000  // instances of a service
-)
-
 // Normalize gives the instance as it is stored, with the defaults filled in: namespace "default", weight 100,
 // state up. Its error is a [*discovery.InvalidError]. REST and sessions use it to refuse an instance before it is
 // queued.

@@ -2,18 +2,53 @@
 //
 //	leases := lease.New(cat, log)          // the leases of the catalog's instances begin anew
 //	defer leases.Close()
-//	leases.Track(instance, lease.SessionTTL)
-//	ok := leases.Renew(service, id)        // false: there is no such instance (any more)
-//	leases.Lost(keys)                      // their connection closed
 //
-// An instance whose connection closed is suspect at once. One that falls silent is suspect after its ttl, and
-// then, in the proportions of 7, 15 and 30 s, unhealthy and removed. A renewal makes it up again. Health lives in
-// memory alone: only a removal is written.
+//	h := leases.Hold(lease.SessionTTL)     // a session: one renewal for all instances of a process
+//	h.Add(keys...)
+//	ok := h.Renew()                        // false: one of them expired meanwhile
+//	h.Lost()                               // the connection closed
+//
+//	leases.Track(instance, ttl)            // an instance that is renewed by itself, by REST
+//	ok = leases.Renew(service, id)         // false: there is no such instance (any more)
+//
+// # States
+//
+// An instance whose connection closed is suspect at once. One that falls silent is suspect after its ttl,
+// unhealthy after 15/7 of it and removed after 30/7: after 7, 15 and 30 s in a session, and after 30, 64 and 129 s
+// of an instance registered by REST with a ttl of 30 s. A renewal makes it up again. Health lives in memory alone:
+// only a removal is written. After a start every lease begins anew.
+//
+// # Protection
+//
+// Many instances that fall silent at once are a sign that the registry is cut off, not that they died. So over all
+// leases, and over those of each service alike: while the set has at least 10 leases and more than 3 and more than
+// 15 % of them are missing, nothing of it expires. Nothing is removed, and nothing more becomes unhealthy: what is
+// silent stays suspect, which callers with a working connection still use. What was unhealthy before stays so.
+//
+// A lease is missing while its instance is in the catalog and has been silent for a whole ttl (two renewals of a
+// session, and a second of grace), or the connection of its session closed and no other took over. One that
+// deregistered, was deleted by an operator or expired before is not a lease any more and counts on neither side; nor
+// does one whose first registration is still being written, or one that renews but is held back because it flaps.
+//
+// When no longer too many are missing, expiry goes on for those that are, but their silence counts from that
+// moment: each has a full lease to come back in, as suspect, before it is unhealthy and then removed. An operator
+// sees the protected sets with [Leases.Protection], and lets them expire all the same with [Leases.Override].
+//
+// # Time
+//
+// A lease is measured on the monotonic clock alone; steps of the wall clock have no effect. If more than 2 s
+// pass between two looks at the leases, which should be 1 s apart, the server itself stood still (stopped, a paused
+// machine, a disk that hangs) and could not hear: every lease begins anew before anything is judged. So it
+// does when the machine was suspended, which the monotonic clock does not count.
+//
+// # Flapping
+//
+// An instance that came back more than three times within a minute is told as suspect until it has been up for a
+// while: 5 s, then twice that each time it goes away again, up to 60 s.
 package lease
 
 import (
 	"context"
-	"errors"
 	"log/slog"
 	"sync"
 	"time"
@@ -35,29 +70,28 @@ const (
 	MaxTTL = 24 * time.Hour
 )
 
-// scanEvery is how often all leases are looked at.
-const scanEvery = time.Second
-
 // Leases is made by [New]. Its methods never wait for a disk and are safe for concurrent use.
 type Leases struct {
-	cat  *catalog.Catalog
-	log  *slog.Logger
-	wake chan struct{} // holds one: touched is not empty
-	stop context.CancelFunc
-	wg   sync.WaitGroup
+	cat         *catalog.Catalog
+	log         *slog.Logger
+	base        time.Time     // what every time.Duration in here counts from; it has a monotonic reading, so time.Since uses that
+	wake        chan struct{} // holds one: touched is not empty
+	stop        context.CancelFunc
+	wg          sync.WaitGroup
+	unsubscribe func()
 
-	mu      sync.Mutex
-	leases  map[catalog.InstanceKey]*lease
-	touched map[catalog.InstanceKey]struct{} // to be looked at before the next scan
-}
+	// mu comes before the catalog's mu, and is never held while the catalog writes. A Holder renews without it.
+	mu       sync.Mutex
+	services map[discovery.Name]*service
+	touched  []*service // to be looked at before the next scan
+	overall  guard      // of all services together
+	flaps    flaps
+	looked   time.Duration // when the leases were last looked at
+	slept    time.Duration // what asleep said then
 
-// lease is what is known of one instance. Only the goroutine of run changes told, so states reach the catalog
-// in order.
-type lease struct {
-	ttl     time.Duration
-	renewed time.Time // monotonic
-	lost    bool      // its connection closed since
-	told    discovery.State
+	// Seams of tests: each switches a protection off, or stands in for the machine.
+	unprotected, unpaused, undamped bool
+	asleep                          func() time.Duration
 }
 
 // New begins a lease for every instance of the catalog that has a ttl, as if it had just been renewed, and
@@ -68,79 +102,92 @@ func New(cat *catalog.Catalog, log *slog.Logger) *Leases {
 	}
 	ctx, stop := context.WithCancel(context.Background())
 	l := &Leases{
-		cat:     cat,
-		log:     log,
-		wake:    make(chan struct{}, 1),
-		stop:    stop,
-		leases:  make(map[catalog.InstanceKey]*lease),
-		touched: make(map[catalog.InstanceKey]struct{}),
+		cat:      cat,
+		log:      log,
+		base:     time.Now(),
+		wake:     make(chan struct{}, 1),
+		stop:     stop,
+		services: make(map[discovery.Name]*service),
+		flaps:    make(flaps),
+		slept:    asleep(),
+		asleep:   asleep,
 	}
-	now := time.Now()
 	for _, in := range cat.Leased() {
-		l.leases[in.InstanceKey] = &lease{ttl: in.TTL, renewed: now, told: discovery.Up}
+		le := l.service(in.Service).insert(in.ID)
+		le.ttl, le.seen = milliseconds(in.TTL), true
 	}
+	l.unsubscribe = cat.Subscribe(l.catalogChanged)
 	l.wg.Go(func() { l.run(ctx) })
 	return l
 }
 
-// Close stops the scan. It does not touch the catalog.
-func (l *Leases) Close() error {
+// Close stops the scan and waits for it. It does not touch the catalog, which has to be closed later.
+func (l *Leases) Close() {
+	l.unsubscribe()
 	l.stop()
 	l.wg.Wait()
-	return nil
 }
 
-// Track begins a lease, or renews it with another ttl; ttl 0 ends it. Call it before the instance is written
-// with the same ttl by [catalog.Catalog.PutLeased]: a lease without an instance just runs out, an instance
-// without its lease would stay until the next restart.
+func (l *Leases) now() time.Duration { return time.Since(l.base) }
+
+// Track begins a lease that is renewed by itself, or renews it with another ttl; ttl 0 ends it. A lease that a
+// [Holder] had is taken from it. Call it before the instance is written with the same ttl by
+// [catalog.Catalog.PutLeased]: a lease without an instance just runs out, an instance without its lease would stay
+// until the next restart. To end a lease call it after the write.
 func (l *Leases) Track(in discovery.Instance, ttl time.Duration) {
 	key := catalog.KeyOf(in)
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	le := l.leases[key]
-	if le == nil && ttl == 0 {
-		return
+	if ttl > 0 {
+		l.begin(key, nil, ttl)
+	} else if s, le := l.find(key); le != nil { // run ends it, once the instance is told as up
+		le.ttl = 0
+		l.touch(s)
 	}
+}
+
+// begin runs under mu.
+func (l *Leases) begin(key catalog.InstanceKey, h *Holder, ttl time.Duration) *service {
+	s := l.service(key.Service)
+	le := s.find(key.ID)
 	if le == nil {
-		le = &lease{told: discovery.Up}
-		l.leases[key] = le
+		le = s.insert(key.ID)
 	}
-	if le.ttl = ttl; ttl == 0 { // run ends it, once the instance is told as up
-		l.touch(key)
-		return
-	}
-	l.renew(key, le)
+	le.holder, le.ttl, le.seen = h, milliseconds(ttl), false
+	s.changed = true
+	l.renew(s, le)
+	return s
 }
 
 // Renew keeps an instance alive; false if it is not there or has no lease.
 func (l *Leases) Renew(service discovery.Name, id string) bool {
-	return l.renewKey(catalog.InstanceKey{Service: service, ID: id})
+	key := catalog.InstanceKey{Service: service, ID: id}
+	there := l.cat.Has(key)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	s, le := l.find(key)
+	if le == nil || le.ttl == 0 || !there { // one without its instance is being written, or runs out
+		return false
+	}
+	if le.holder != nil && le.holder.over.Load() { // whoever renews it now answers for it
+		le.holder = nil
+	}
+	l.renew(s, le)
+	return true
 }
 
 // RenewAll keeps instances alive and passes over those that are not there.
 func (l *Leases) RenewAll(keys []catalog.InstanceKey) {
 	for _, key := range keys {
-		l.renewKey(key)
+		l.Renew(key.Service, key.ID)
 	}
-}
-
-func (l *Leases) renewKey(key catalog.InstanceKey) bool {
-	there := l.cat.Has(key)
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	le := l.leases[key]
-	if le == nil || le.ttl == 0 || !there { // one without its instance is being written, or runs out
-		return false
-	}
-	l.renew(key, le)
-	return true
 }
 
 // renew runs under mu.
-func (l *Leases) renew(key catalog.InstanceKey, le *lease) {
-	le.renewed, le.lost = time.Now(), false
-	if le.told != discovery.Up {
-		l.touch(key)
+func (l *Leases) renew(s *service, le *lease) {
+	le.renewed, le.lost = l.now(), false
+	if le.told != up {
+		l.touch(s)
 	}
 }
 
@@ -149,129 +196,51 @@ func (l *Leases) Lost(keys []catalog.InstanceKey) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, key := range keys {
-		if le := l.leases[key]; le != nil {
+		if s, le := l.find(key); le != nil {
 			le.lost = true
-			l.touch(key)
+			l.touch(s)
 		}
 	}
 }
 
 // touch runs under mu.
-func (l *Leases) touch(key catalog.InstanceKey) {
-	l.touched[key] = struct{}{}
+func (l *Leases) touch(s *service) {
+	if !s.touched {
+		s.touched = true
+		l.touched = append(l.touched, s)
+	}
 	select {
 	case l.wake <- struct{}{}:
 	default:
 	}
 }
 
-func (l *Leases) run(ctx context.Context) {
-	tick := time.NewTicker(scanEvery)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-l.wake:
-			l.tell(l.changed(l.takeTouched()))
-		case <-tick.C:
-			changes, expired := l.scan()
-			l.tell(changes)
-			l.expire(ctx, expired)
-		}
+// service runs under mu.
+func (l *Leases) service(name discovery.Name) *service {
+	s := l.services[name]
+	if s == nil {
+		s = &service{name: name}
+		l.services[name] = s
 	}
+	return s
 }
 
-func (l *Leases) tell(changes []catalog.StateChange) {
-	if len(changes) > 0 {
-		l.cat.SetStates(changes)
+// find runs under mu. It gives nil for a lease that is not there; the lease is valid until another is inserted or removed.
+func (l *Leases) find(key catalog.InstanceKey) (*service, *lease) {
+	s := l.services[key.Service]
+	if s == nil {
+		return nil, nil
 	}
+	return s, s.find(key.ID)
 }
 
-func (l *Leases) takeTouched() map[catalog.InstanceKey]struct{} {
+// catalogChanged has the services compared with the catalog at the next scan.
+func (l *Leases) catalogChanged(names []discovery.Name) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	keys := l.touched
-	l.touched = make(map[catalog.InstanceKey]struct{})
-	return keys
-}
-
-func (l *Leases) changed(keys map[catalog.InstanceKey]struct{}) (changes []catalog.StateChange) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	now := time.Now()
-	for key := range keys {
-		if le := l.leases[key]; le != nil {
-			changes = l.change(changes, key, le, now)
-		}
-	}
-	return changes
-}
-
-// scan looks at every lease. One that ran out is removed only after it has been told as unhealthy, so that a
-// server which stood still does not remove in one step what it had no time to hear from.
-func (l *Leases) scan() (changes []catalog.StateChange, expired []catalog.InstanceKey) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	now := time.Now()
-	for key, le := range l.leases {
-		if le.told == discovery.Unhealthy && le.expired(now) {
-			expired = append(expired, key)
-		} else {
-			changes = l.change(changes, key, le, now)
-		}
-	}
-	return changes, expired
-}
-
-// change appends the change of state, if there is one, and forgets a lease that was ended. It runs under mu.
-func (l *Leases) change(changes []catalog.StateChange, key catalog.InstanceKey, le *lease, now time.Time) []catalog.StateChange {
-	if le.ttl == 0 {
-		delete(l.leases, key)
-	}
-	state := le.state(now)
-	if state == le.told {
-		return changes
-	}
-	le.told = state
-	return append(changes, catalog.StateChange{Service: key.Service, ID: key.ID, State: state})
-}
-
-func (le *lease) state(now time.Time) discovery.State {
-	switch silent := now.Sub(le.renewed); {
-	case le.ttl == 0:
-		return discovery.Up
-	case silent >= le.ttl*15/7:
-		return discovery.Unhealthy
-	case silent >= le.ttl || le.lost:
-		return discovery.Suspect
-	}
-	return discovery.Up
-}
-
-func (le *lease) expired(now time.Time) bool {
-	return le.ttl > 0 && now.Sub(le.renewed) >= le.ttl*30/7
-}
-
-// expire removes instances. If the store takes no writes they stay, and are tried again at the next scan. The
-// catalog passes over those that came back in the meantime.
-func (l *Leases) expire(ctx context.Context, keys []catalog.InstanceKey) {
-	if len(keys) == 0 {
-		return
-	}
-	_, err := l.cat.DeleteInstances(ctx, keys, discovery.Expired)
-	if err != nil && !errors.Is(err, catalog.ErrNotFound) {
-		if ctx.Err() == nil {
-			l.log.Error("lease: expired instances could not be removed", "instances", len(keys), "error", err)
-		}
-		return
-	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	now := time.Now()
-	for _, key := range keys { // one that registers again at this moment has its lease already, and its instance soon
-		if le := l.leases[key]; le != nil && le.expired(now) && !l.cat.Has(key) {
-			delete(l.leases, key)
+	for _, name := range names {
+		if s := l.services[name]; s != nil {
+			s.changed = true
 		}
 	}
 }

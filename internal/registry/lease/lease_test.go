@@ -26,10 +26,11 @@ type fixture struct {
 	*Leases
 }
 
-// flaky is a store that can refuse writes.
+// flaky is a store that can refuse writes, and hang.
 type flaky struct {
 	*store.Memory
 	full    atomic.Bool
+	hang    atomic.Int64 // nanoseconds that a commit takes
 	commits atomic.Int64
 }
 
@@ -38,6 +39,7 @@ func (f *flaky) Commit(w []store.Write) error {
 		return store.ErrFull
 	}
 	f.commits.Add(1)
+	time.Sleep(time.Duration(f.hang.Load()))
 	return f.Memory.Commit(w)
 }
 
@@ -227,8 +229,8 @@ func TestTrackedBeforeWritten(t *testing.T) {
 		synctest.Wait()
 		f.mu.Lock()
 		defer f.mu.Unlock()
-		if len(f.leases) != 0 {
-			t.Errorf("%d leases left", len(f.leases))
+		if len(f.services) != 0 {
+			t.Errorf("%d services left", len(f.services))
 		}
 	})
 }

@@ -2,11 +2,13 @@ package server
 
 import (
 	"time"
+
+	"github.com/weftmesh/weft/internal/registry/store"
 )
 
 // addBackups makes backups while the rooms are open, if that is wanted: the first after one interval, as a server that
 // cannot stay up would otherwise fill the disk.
-func (r *rooms) addBackups(a archive) {
+func (r *rooms) addBackups() {
 	if r.config.BackupEvery == 0 || r.config.DataDir == "" {
 		return
 	}
@@ -18,7 +20,7 @@ func (r *rooms) addBackups(a archive) {
 		for {
 			select {
 			case <-ticker.C:
-				r.backup(a)
+				r.backup()
 			case <-stop:
 				return
 			}
@@ -31,9 +33,9 @@ func (r *rooms) addBackups(a archive) {
 	})
 }
 
-func (r *rooms) backup(a archive) {
+func (r *rooms) backup() {
 	now := time.Now()
-	path, err := a.save(r.store, r.config.DataDir, now)
+	path, err := store.SaveBackupKeeping(r.store, r.config.DataDir, now, r.config.BackupKeep)
 	if err != nil {
 		r.log.Error("no backup could be made", "error", err)
 		return

@@ -12,12 +12,17 @@ import (
 	"github.com/weftmesh/weft/internal/registry/store"
 )
 
+// The defaults of Config.
+const (
+	DefaultSessions = 10_000
+	DefaultBackups  = 24
+)
+
 // The bounds of what may be configured.
 const (
-	defaultSessions = 10_000
-	maxSessions     = 1_000_000
-	minBackupEvery  = time.Minute
-	maxBackups      = 10_000
+	maxSessions    = 1_000_000
+	minBackupEvery = time.Minute
+	maxBackups     = 10_000
 )
 
 // Config says where the server listens and keeps its data.
@@ -61,11 +66,11 @@ func (c Config) Check() error {
 	case (c.TLSCert == "") != (c.TLSKey == ""):
 		return errors.New("--tls-cert and --tls-key belong together: give both, or neither to use the server's own certificate")
 	case c.MaxSessions < 0 || c.MaxSessions > maxSessions:
-		return fmt.Errorf("--max-sessions %d: want 1 to %d, or 0 for %d", c.MaxSessions, maxSessions, defaultSessions)
+		return fmt.Errorf("--max-sessions %d: want 1 to %d, or 0 for %d", c.MaxSessions, maxSessions, DefaultSessions)
 	case c.BackupEvery != 0 && c.BackupEvery < minBackupEvery:
 		return fmt.Errorf("--backup-every %s: want at least %s, or 0 for no backups", c.BackupEvery, minBackupEvery)
 	case c.BackupKeep < 0 || c.BackupKeep > maxBackups:
-		return fmt.Errorf("--backup-keep %d: want 1 to %d, or 0 for 24", c.BackupKeep, maxBackups)
+		return fmt.Errorf("--backup-keep %d: want 1 to %d, or 0 for %d", c.BackupKeep, maxBackups, DefaultBackups)
 	case len(c.CheckAllow) > 0 && !c.Checks:
 		return errors.New("--check-allow without --checks: no checks are done; add --checks, or leave it out")
 	}
@@ -89,9 +94,9 @@ func (c *Config) complete() {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
 	if c.MaxSessions == 0 {
-		c.MaxSessions = defaultSessions
+		c.MaxSessions = DefaultSessions
 	}
 	if c.BackupKeep == 0 {
-		c.BackupKeep = 24
+		c.BackupKeep = DefaultBackups
 	}
 }

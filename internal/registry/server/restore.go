@@ -6,7 +6,6 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"time"
 
 	"github.com/weftmesh/weft/internal/registry/store"
 )
@@ -19,16 +18,9 @@ var (
 	errRestoring = errors.New("another backup is being restored; try again in a few seconds")
 )
 
-// archive is what the store can do with backups.
-type archive struct {
-	check   func(r io.Reader) error                                                  // is it a whole backup?
-	restore func(dir string, r io.Reader) error                                      // replace the store of a directory that nobody has open, or leave it
-	save    func(st store.Store, dir string, now time.Time) (path string, err error) // make one more backup beside the store
-}
-
 // Restore takes a backup that is to replace the store. When it returns nil the backup is whole and on disk, and once the
-// request under way is answered the server goes on with it: the sessions end, and their processes come back to find
-// another epoch, so that they take everything anew.
+// requests under way are answered the server goes on with it: the sessions end, and their processes come back to find
+// another epoch, so that they take everything anew. A backup that is none is store.ErrBackup.
 func (s *Server) Restore(backup io.Reader) error {
 	if s.config.DataDir == "" {
 		return errInMemory
@@ -61,7 +53,8 @@ func (s *Server) upload(path string, backup io.Reader) (err error) {
 	if _, err := f.Seek(0, io.SeekStart); err != nil {
 		return err
 	}
-	return s.archive.check(f)
+	_, err = store.CheckBackup(f)
+	return err
 }
 
 // replace puts a backup into the place of the store, which is closed, and opens the rooms again. If that fails, the
@@ -82,5 +75,6 @@ func (s *Server) restoreFile(path string) error {
 	if err != nil {
 		return err
 	}
-	return errors.Join(s.archive.restore(s.config.DataDir, f), f.Close(), os.Remove(path))
+	_, err = store.Restore(s.config.DataDir, f)
+	return errors.Join(err, f.Close(), os.Remove(path))
 }

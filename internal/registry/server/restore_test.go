@@ -18,6 +18,7 @@ import (
 	"google.golang.org/grpc/metadata"
 
 	weftv1 "github.com/weftmesh/weft/api/weft/v1"
+	"github.com/weftmesh/weft/internal/registry/store"
 )
 
 // backup gives one of a server that had one rule.
@@ -30,30 +31,16 @@ func backup(t *testing.T) []byte {
 	if err := s.stop(); err != nil {
 		t.Fatal(err)
 	}
-	data, err := os.ReadFile(filepath.Join(s.dir, "registry.db"))
+	st, err := store.Open(s.dir)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return data
-}
-
-var errNoBackup = errors.New("this is not a whole backup")
-
-// useFiles makes a copy of the store's file a backup.
-func useFiles(s *running) {
-	check := func(r io.Reader) error {
-		if data, err := io.ReadAll(r); err != nil || len(data) < 1000 {
-			return errNoBackup
-		}
-		return nil
+	defer st.Close()
+	var b bytes.Buffer
+	if err := store.Backup(st, &b); err != nil {
+		t.Fatal(err)
 	}
-	s.UseArchive(check, func(dir string, r io.Reader) error {
-		data, err := io.ReadAll(r)
-		if err != nil || bytes.HasSuffix(data, []byte("cannot be restored")) {
-			return errors.Join(err, errNoBackup)
-		}
-		return os.WriteFile(filepath.Join(dir, "registry.db"), data, 0o600)
-	})
+	return b.Bytes()
 }
 
 // process is a client that connects again whenever its session ends, and tells the epochs that it was welcomed with.
@@ -87,7 +74,6 @@ func process(ctx context.Context, s *running, name string, epochs chan<- uint64)
 func TestRestoreUnderSessions(t *testing.T) {
 	old := backup(t)
 	s := start(t, config(t, t.TempDir()))
-	useFiles(s)
 	if code, body := s.call(t, "PUT", "/v1/rules/route/newer", strings.NewReplacer("canary", "newer", "product", "stock").Replace(canary)); code != 201 {
 		t.Fatal(code, body)
 	}
@@ -151,12 +137,12 @@ func next(t *testing.T, epochs <-chan uint64, n int) (different []uint64) {
 
 // What is no backup changes nothing, and one whose restore fails leaves the server as it was.
 func TestRestoreRefuses(t *testing.T) {
+	good := backup(t)
 	s := start(t, config(t, t.TempDir()))
-	useFiles(s)
 	s.call(t, "PUT", "/v1/rules/route/canary", canary)
 	stop := session(t, s)
 	defer stop()
-	if err := s.Restore(strings.NewReader("no backup")); !errors.Is(err, errNoBackup) {
+	if err := s.Restore(strings.NewReader("no backup")); !errors.Is(err, store.ErrBackup) {
 		t.Errorf("no backup: %v", err)
 	}
 	if err := s.Restore(io.MultiReader(strings.NewReader("half"), broken{})); !errors.Is(err, io.ErrUnexpectedEOF) {
@@ -165,10 +151,14 @@ func TestRestoreRefuses(t *testing.T) {
 	if entries, _ := filepath.Glob(filepath.Join(s.dir, "restore*")); len(entries) != 0 {
 		t.Errorf("left: %v", entries)
 	}
-	if err := s.Restore(strings.NewReader(strings.Repeat("x", 2000) + "cannot be restored")); err != nil {
+	obstacle := filepath.Join(s.dir, "registry.db.restoring", "in the way")
+	if err := os.MkdirAll(obstacle, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.Restore(strings.NewReader("another")); err == nil || !strings.Contains(err.Error(), "another backup is being restored") && !errors.Is(err, errNoBackup) {
+	if err := s.Restore(bytes.NewReader(good)); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Restore(strings.NewReader("another")); err == nil || !strings.Contains(err.Error(), "another backup is being restored") && !errors.Is(err, store.ErrBackup) {
 		t.Errorf("a second one meanwhile: %v", err)
 	}
 	for end := time.Now().Add(20 * time.Second); ; time.Sleep(5 * time.Millisecond) {

@@ -6,17 +6,17 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"net/netip"
 	"slices"
 	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
-	"google.golang.org/grpc/status"
 
 	"github.com/weftmesh/weft/internal/registry/access"
 	"github.com/weftmesh/weft/internal/registry/catalog"
+	"github.com/weftmesh/weft/internal/registry/check"
 	"github.com/weftmesh/weft/internal/registry/lease"
 	"github.com/weftmesh/weft/internal/registry/rest"
 	"github.com/weftmesh/weft/internal/registry/session"
@@ -33,8 +33,8 @@ type rooms struct {
 	leases     *lease.Leases
 	sessions   *session.Server
 	grpc       *grpc.Server
+	rest       *rest.API
 	http       *http.Server
-	streams    atomic.Int64
 	lastBackup atomic.Pointer[time.Time] // nil: none since the start
 	stopping   atomic.Bool
 	cleanup    []func() error // in reverse order
@@ -45,10 +45,11 @@ func (r *rooms) furnish(s *Server) (err error) {
 	if r.tokens, err = access.OpenTokens(r.config.DataDir, r.store, r.catalog); err != nil {
 		return err
 	}
-	r.onClose(r.tokens.Close)
+	r.onClose(func() error { r.tokens.Close(); return nil })
+	r.addChecks(s)
 	r.addSessions(s.identity)
 	r.addREST(s)
-	r.addBackups(s.archive)
+	r.addBackups()
 	return nil
 }
 
@@ -85,44 +86,44 @@ func (r *rooms) openStore() error {
 	}
 	r.onClose(r.catalog.Close)
 	r.leases = lease.New(r.catalog, r.log)
-	r.onClose(r.leases.Close)
+	r.onClose(func() error { r.leases.Close(); return nil })
 	return nil
+}
+
+// addChecks starts the active health checks, if they are wanted.
+func (r *rooms) addChecks(s *Server) {
+	checker := check.New(r.catalog, check.Options{
+		Enabled: r.config.Checks,
+		Allow:   r.config.CheckAllow,
+		Own:     []netip.AddrPort{s.grpcDoor.addr().AddrPort(), s.httpDoor.addr().AddrPort()},
+		Log:     r.log,
+	})
+	r.onClose(func() error { checker.Close(); return nil })
 }
 
 func (r *rooms) addSessions(identity *access.Identity) {
 	r.sessions = session.New(r.catalog, r.leases, session.Options{
-		Authorize: r.authorize,
-		Log:       r.log,
-		Version:   r.config.Version,
+		Authorize:   r.authorize,
+		Log:         r.log,
+		Version:     r.config.Version,
+		MaxSessions: r.config.MaxSessions,
 	})
-	r.grpc = grpc.NewServer(append(session.ServerOptions(), grpc.Creds(credentials.NewTLS(identity.TLS())), grpc.StreamInterceptor(r.bounded))...)
+	r.grpc = grpc.NewServer(append(session.ServerOptions(), grpc.Creds(credentials.NewTLS(identity.TLS())))...)
 	r.sessions.Register(r.grpc)
 	r.tokens.OnRevoke(r.sessions.Revoke)
 	r.onClose(r.closeSessions)
 }
 
-// authorize lets a session begin.
+// authorize lets a session begin. The session says the rest: that it is locked out, or that its role opens none.
 func (r *rooms) authorize(_ context.Context, token, from string) (access.Grant, error) {
 	grant, err := r.tokens.Check(token, from)
-	if locked, ok := errors.AsType[*access.Locked](err); ok {
-		return grant, status.Error(codes.ResourceExhausted, locked.Error())
+	if err == nil {
+		return grant, nil
 	}
-	if err != nil {
-		return grant, status.Errorf(codes.Unauthenticated, "%v; SDKs of the same user find theirs by themselves, others need the one in workload.token of the server's data directory (WEFT_TOKEN)", err)
+	if _, ok := errors.AsType[*access.Locked](err); ok {
+		return grant, err
 	}
-	if !grant.MaySession() {
-		return grant, status.Errorf(codes.PermissionDenied, "token %q has the role %s, which opens no sessions; use one with the role workload", grant.Name, grant.Role)
-	}
-	return grant, nil
-}
-
-// bounded refuses streams above the most that there may be.
-func (r *rooms) bounded(srv any, stream grpc.ServerStream, _ *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
-	defer r.streams.Add(-1)
-	if r.streams.Add(1) > int64(r.config.MaxSessions) {
-		return status.Errorf(codes.ResourceExhausted, "the server has %d sessions, the most it takes (--max-sessions)", r.config.MaxSessions)
-	}
-	return handler(srv, stream)
+	return grant, fmt.Errorf("%w; SDKs of the same user find theirs by themselves, others need the one in workload.token of the server's data directory (WEFT_TOKEN)", err)
 }
 
 // closeSessions ends all sessions, then the connections.
@@ -137,16 +138,17 @@ func (r *rooms) closeSessions() error {
 }
 
 func (r *rooms) addREST(s *Server) {
+	r.rest = rest.New(rest.Config{
+		Catalog:  r.catalog,
+		Leases:   r.leases,
+		Access:   r.tokens,
+		Sessions: func() int { return len(r.sessions.Clients()) },
+		Ready:    r.ready,
+		Version:  r.config.Version,
+		Log:      r.log,
+	})
 	r.http = &http.Server{
-		Handler: rest.New(rest.Config{
-			Catalog:  r.catalog,
-			Leases:   r.leases,
-			Access:   r.tokens,
-			Sessions: func() int { return len(r.sessions.Clients()) },
-			Ready:    r.ready,
-			Version:  r.config.Version,
-			Log:      r.log,
-		}),
+		Handler:           r.rest,
 		TLSConfig:         s.restTLS,
 		ReadHeaderTimeout: 5 * time.Second,
 		ReadTimeout:       15 * time.Second,

@@ -33,6 +33,7 @@ import (
 
 	"github.com/weftmesh/weft/internal/credential"
 	"github.com/weftmesh/weft/internal/registry/access"
+	"github.com/weftmesh/weft/internal/registry/store"
 )
 
 // grace is how long a stopping server waits for requests and sessions under way.
@@ -54,7 +55,6 @@ type Server struct {
 	rooms         atomic.Pointer[rooms] // nil while they are replaced
 	adminToken    string
 	workloadToken string
-	archive       archive
 	restoring     atomic.Bool // from the upload of a backup until the rooms are open again
 	restores      chan string // the path of a backup that is to replace the store
 
@@ -85,7 +85,9 @@ func New(c Config) (_ *Server, err error) {
 	}
 	r := s.rooms.Load()
 	s.adminToken, s.workloadToken = r.tokens.AdminToken(), r.tokens.WorkloadToken()
-	s.warnOfModes()
+	if err := store.Loose(c.DataDir); c.DataDir != "" && err != nil {
+		s.log.Warn("the server starts all the same, as the files with secrets have modes of their own", "error", err)
+	}
 	s.announce()
 	return s, nil
 }

@@ -31,7 +31,8 @@ func (p Progress) Complete(share float64) bool { return float64(p.Acked) >= shar
 
 // Await returns once the share (0 to 1) of the clients that use one of the services has acknowledged the revision, or with
 // what was reached when ctx ended. A client that leaves no longer counts. A name with the service "*" stands for
-// all of its namespace. A service whose own last change is older need not be acknowledged beyond that. When more than a
+// all of its namespace. A service whose own last change is older need not be acknowledged beyond that, and a
+// revision of another epoch stands for the present one. When more than a
 // million acknowledgements are awaited already, it returns at once with what there is.
 func (s *Server) Await(ctx context.Context, services []discovery.Name, revision discovery.Revision, share float64) Progress {
 	a := &await{cat: s.cat.At, services: services, revision: revision, share: share, complete: make(chan struct{}), seen: make(map[*session]bool)}

@@ -56,7 +56,7 @@ func (s *Server) count(ss *session) error {
 	case s.closed:
 		return errStopping
 	case len(s.live) >= s.opt.MaxSessions:
-		return full(ss, "the server has %d sessions, and takes no more", s.opt.MaxSessions)
+		return full(ss, "the server has %d sessions, the most it takes (--max-sessions)", s.opt.MaxSessions)
 	case s.addresses[ss.from] >= s.opt.MaxPerAddress:
 		return full(ss, "this address has %d sessions, and no more are taken", s.opt.MaxPerAddress)
 	}

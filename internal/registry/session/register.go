@@ -121,6 +121,7 @@ func (ss *session) renew() error {
 	ss.srv.leases.RenewAll(keys)
 	for _, key := range keys {
 		switch {
+		case ss.line.concerns(key.ID): // asked first: what is not under way is as it will be
 		case ss.srv.cat.Has(key):
 		case ss.srv.cat.Deleted(key, ss.hello.GetProcess()):
 			ss.give(key)
@@ -185,7 +186,8 @@ func (ss *session) own() discovery.Name {
 // mayRegister reports whether the token reaches a service, and the one that the process claims to be.
 func (ss *session) mayRegister(service discovery.Name) bool {
 	own := ss.own()
-	return !ss.bound || ss.grant.MayRegister(service) && (own.Service == "" || own == service || ss.grant.MayRegister(own))
+	may := func(name discovery.Name) bool { return ss.srv.may(ss.grant, name) }
+	return !ss.bound || may(service) && (own.Service == "" || own == service || may(own))
 }
 
 // keepIsolated gives the state to register: an operator's word outlasts the reconnects of the process.

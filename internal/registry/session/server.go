@@ -91,7 +91,8 @@ type Server struct {
 	opt         Options
 	pushers     pushers
 	unsubscribe func()
-	wg          sync.WaitGroup // the handlers of sessions, and what they start
+	may         func(access.Grant, discovery.Name) bool // register: the grant's own word
+	wg          sync.WaitGroup                          // the handlers of sessions, and what they start
 
 	// mu comes before the mu of a session, and that before those of its parts and of the catalog.
 	mu        sync.Mutex
@@ -112,6 +113,7 @@ func New(cat *catalog.Catalog, leases *lease.Leases, opt Options) *Server {
 		cat:       cat,
 		leases:    leases,
 		opt:       opt.complete(),
+		may:       access.Grant.MayRegister,
 		live:      make(map[*session]struct{}),
 		addresses: make(map[string]int),
 		sessions:  make(map[string]*session),

@@ -52,8 +52,10 @@ func bubble(t *testing.T, opt Options, test func(*fixture)) {
 	})
 }
 
-func start(t *testing.T, opt Options) *fixture {
-	cat, err := catalog.Open(store.NewMemory(), nil)
+func start(t *testing.T, opt Options) *fixture { return startOn(t, store.NewMemory(), opt) }
+
+func startOn(t *testing.T, st store.Store, opt Options) *fixture {
+	cat, err := catalog.Open(st, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

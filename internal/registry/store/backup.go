@@ -80,11 +80,12 @@ func (b *backupWriter) entry(e Entry) error {
 }
 
 func appendEntry(p []byte, e Entry) []byte {
+	from := len(p)
 	p = binary.BigEndian.AppendUint16(p, uint16(len(e.Key)))
 	p = binary.BigEndian.AppendUint32(p, uint32(len(e.Value)))
 	p = binary.BigEndian.AppendUint64(p, e.Revision)
 	p = append(append(p, e.Key...), e.Value...)
-	return binary.BigEndian.AppendUint32(p, crc32.Checksum(p, castagnoli))
+	return binary.BigEndian.AppendUint32(p, crc32.Checksum(p[from:], castagnoli))
 }
 
 func (b *backupWriter) trailer() {

@@ -60,11 +60,7 @@ func openDir(dir string, trust bool) (*Bolt, error) {
 		return nil, openError(path, err)
 	}
 	s := &Bolt{db: db, path: path, trust: trust, commit: (*bbolt.Tx).Commit}
-	err = s.load()
-	if errors.Is(err, errNothing) {
-		err = nil
-	}
-	if err := errors.Join(err, syncDir(dir)); err != nil {
+	if err := errors.Join(settleMeta(path, db.Info().PageSize), s.load(), syncDir(dir)); err != nil {
 		return nil, openError(path, errors.Join(err, db.Close()))
 	}
 	s.feed = newFeed(s.now.revision)
@@ -79,6 +75,21 @@ func openFile(path string, o *bbolt.Options) (*bbolt.DB, error) {
 		db.AllocSize = allocSize
 	}
 	return db, err
+}
+
+// settleMeta writes the meta pages once more as they are, and syncs them. Where the sync of a commit fails, the last
+// meta page may be lost to the disk while the page cache still shows it, as clean: a server that is started again would
+// use pages that the disk's last meta page still needs.
+func settleMeta(path string, pageSize int) error {
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	metas := make([]byte, 2*pageSize)
+	if _, err = f.ReadAt(metas, 0); err == nil {
+		_, err = f.WriteAt(metas, 0)
+	}
+	return errors.Join(err, f.Sync(), f.Close())
 }
 
 // inspect checks the whole file before bbolt maps it, because bbolt meets a damaged page with a panic or a
@@ -106,7 +117,7 @@ func inspect(path string, trust bool) (err error) {
 // load reads the state, or makes that of a new file.
 func (s *Bolt) load() (err error) {
 	defer s.recoverFault(&err)()
-	return s.db.Update(func(tx *bbolt.Tx) error {
+	err = s.db.Update(func(tx *bbolt.Tx) error {
 		if tx.Bucket([]byte(metaBucket)) == nil {
 			s.epoch = newEpoch()
 			s.now = newState(s.epoch)
@@ -118,6 +129,10 @@ func (s *Bolt) load() (err error) {
 		s.epoch = s.now.epoch
 		return errNothing
 	})
+	if errors.Is(err, errNothing) {
+		return nil
+	}
+	return err
 }
 
 // errNothing ends a transaction that has nothing to write.
@@ -352,7 +367,7 @@ func apply(tx *bbolt.Tx, next *state, writes []Write) error {
 // as there will be no other between them.
 func applyFamily(tx *bbolt.Tx, next *state, name string, writes []Write) error {
 	if _, there := next.families[name]; !there && len(next.families) >= maxFamilies {
-		return fmt.Errorf("key %q: a family more than %d", writes[0].Key, maxFamilies)
+		return errFamilies(writes[0].Key)
 	}
 	b, err := tx.CreateBucketIfNotExists([]byte(name))
 	if err != nil {

@@ -16,7 +16,7 @@ import (
 	"go.etcd.io/bbolt"
 )
 
-func open(t *testing.T, dir string) *Bolt {
+func mustOpen(t *testing.T, dir string) *Bolt {
 	t.Helper()
 	st, err := Open(dir)
 	if err != nil {
@@ -37,7 +37,7 @@ func wantError(t *testing.T, err, want error, says string) {
 func TestOpenErrors(t *testing.T) {
 	t.Run("in use", func(t *testing.T) {
 		dir := t.TempDir()
-		open(t, dir)
+		mustOpen(t, dir)
 		_, err := Open(dir)
 		wantError(t, err, ErrInUse, filepath.Join(dir, "registry.db")+" is in use by another process; stop it or choose another --data-dir")
 	})
@@ -81,7 +81,7 @@ func TestOpenErrors(t *testing.T) {
 
 func TestModes(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "a", "weft-data")
-	open(t, dir)
+	mustOpen(t, dir)
 	for path, want := range map[string]os.FileMode{dir: 0o700, filepath.Join(dir, fileName): 0o600} {
 		info, err := os.Stat(path)
 		if err != nil {
@@ -119,15 +119,21 @@ func filled(tb testing.TB) (dir string, content []byte) {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	p, err := newPages(bytes.NewReader(content), int64(len(content)), pageSizeOf(content), false)
-	if err != nil {
-		tb.Fatal(err)
-	}
-	content = content[:p.high*p.pageSize] // without what was set aside
+	content = used(tb, content)
 	if err := os.Truncate(path, int64(len(content))); err != nil {
 		tb.Fatal(err)
 	}
 	return dir, content
+}
+
+// used cuts off what a file has set aside.
+func used(tb testing.TB, content []byte) []byte {
+	tb.Helper()
+	p, err := newPages(bytes.NewReader(content), int64(len(content)), pageSizeOf(content), false)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return content[:p.high*p.pageSize]
 }
 
 // tryOpen opens a file with the content given and reads all of it.
@@ -234,12 +240,22 @@ func pagesInUse(t *testing.T, content []byte) map[uint64]bool {
 	return first
 }
 
+// failCommit takes a transaction back and fails.
+func failCommit(cause error) func(*bbolt.Tx) error {
+	return func(tx *bbolt.Tx) error {
+		if err := tx.Rollback(); err != nil {
+			return err
+		}
+		return cause
+	}
+}
+
 func TestLatch(t *testing.T) {
 	dir := t.TempDir()
-	st := open(t, dir)
+	st := mustOpen(t, dir)
 	commit(t, st, put("before", "1"))
 	real := st.commit
-	st.commit = func(tx *bbolt.Tx) error { return errors.Join(syscall.EIO, tx.Rollback()) }
+	st.commit = failCommit(syscall.EIO)
 	wantError(t, st.Commit([]Write{put("failed", "1")}), ErrBroken, "until the server is restarted")
 	st.commit = real // the disk works again, but what it lost is not known
 	wantError(t, st.Commit([]Write{put("after", "1")}), ErrBroken, "until the server is restarted")
@@ -249,7 +265,7 @@ func TestLatch(t *testing.T) {
 	if err := st.Close(); err != nil {
 		t.Fatal(err)
 	}
-	again := open(t, dir)
+	again := mustOpen(t, dir)
 	commit(t, again, put("restarted", "1"))
 	wantContent(t, again, "", "before=1", "control=1", "restarted=1")
 }
@@ -257,17 +273,14 @@ func TestLatch(t *testing.T) {
 func TestFullIsNotLatched(t *testing.T) {
 	for name, cause := range map[string]error{
 		"write": &os.PathError{Op: "write", Path: "registry.db", Err: syscall.ENOSPC},
+		"quota": &os.PathError{Op: "write", Path: "registry.db", Err: syscall.EDQUOT},
+		"limit": fmt.Errorf("file resize error: %s", &os.PathError{Op: "truncate", Path: "registry.db", Err: syscall.EFBIG}),
 		"grow":  fmt.Errorf("file resize error: %s", &os.PathError{Op: "truncate", Path: "registry.db", Err: syscall.ENOSPC}),
 	} {
 		t.Run(name, func(t *testing.T) {
-			st := open(t, t.TempDir())
+			st := mustOpen(t, t.TempDir())
 			real := st.commit
-			st.commit = func(tx *bbolt.Tx) error {
-				if err := tx.Rollback(); err != nil {
-					t.Fatal(err)
-				}
-				return cause
-			}
+			st.commit = failCommit(cause)
 			wantError(t, st.Commit([]Write{put("full", "1")}), ErrFull, "free some space")
 			st.commit = real
 			commit(t, st, put("freed", "1"))
@@ -275,13 +288,8 @@ func TestFullIsNotLatched(t *testing.T) {
 		})
 	}
 	t.Run("a sync that finds no space is latched", func(t *testing.T) {
-		st := open(t, t.TempDir())
-		st.commit = func(tx *bbolt.Tx) error {
-			if err := tx.Rollback(); err != nil {
-				t.Fatal(err)
-			}
-			return syscall.ENOSPC
-		}
+		st := mustOpen(t, t.TempDir())
+		st.commit = failCommit(syscall.ENOSPC)
 		wantError(t, st.Commit([]Write{put("a", "1")}), ErrBroken, "restarted")
 	})
 }
@@ -289,7 +297,7 @@ func TestFullIsNotLatched(t *testing.T) {
 // TestFault damages the file under an open store: what the memory map meets is an error.
 func TestFault(t *testing.T) {
 	dir, whole := filled(t)
-	st := open(t, dir)
+	st := mustOpen(t, dir)
 	if err := os.Truncate(filepath.Join(dir, fileName), int64(len(whole)/4)); err != nil {
 		t.Fatal(err)
 	}

@@ -5,6 +5,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"math/rand/v2"
+	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -21,11 +24,14 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
+// full reports whether proofs run in full size.
+func full() bool { return os.Getenv("WEFT_PROVE") == "full" }
+
 // kinds of store: each opens an empty one and can open it again.
 var kinds = map[string]func(t *testing.T) (st Store, reopen func() Store){
 	"memory": func(t *testing.T) (Store, func() Store) {
 		m := NewMemory()
-		return m, func() Store { return m.Reopen() }
+		return m, func() Store { m = m.Reopen(); return m }
 	},
 	"bolt": func(t *testing.T) (Store, func() Store) {
 		dir := t.TempDir()
@@ -47,6 +53,19 @@ func TestConformance(t *testing.T) {
 		"last write wins": testLastWrite,
 		"all or nothing":  testAllOrNothing,
 		"bounds":          testBounds,
+		"families":        testFamilies,
+		"revisions":       testRevisions,
+		"any bytes":       testAnyBytes,
+		"like a map":      testLikeAMap,
+		"panic of fn":     testPanic,
+		"undo":            testUndo,
+		"backup":          testBackup,
+		"backup in use":   testBackupMeanwhile,
+		"watch":           testWatch,
+		"watch resumes":   testWatchResumes,
+		"watch compacts":  testWatchCompacts,
+		"watch is slow":   testWatchSlow,
+		"watch ends":      testWatchEnds,
 		"group commit":    testGroup,
 		"group failure":   testGroupFailure,
 		"after close":     testAfterClose,
@@ -150,6 +169,140 @@ func testBounds(t *testing.T, st Store, _ func() Store) {
 			t.Errorf("%s beyond its bound was taken", name)
 		}
 	}
+}
+
+func testFamilies(t *testing.T, st Store, reopen func() Store) {
+	commit(t, st, put("b", "1"), put("a/2", "2"), put("a", "3"), put("a!/x", "4"), put("/x", "5"), put("c/", "6"),
+		put("a/1/3", "7"), put("a0", "8"), put("bare/x", "9"), put("meta", "10"), put("meta/state", "11"), put("data", "12"))
+	st = reopen()
+	wantContent(t, st, "", "/x=5", "a=3", "a!/x=4", "a/1/3=7", "a/2=2", "a0=8", "b=1", "bare/x=9", "c/=6", "data=12", "meta=10", "meta/state=11")
+	wantContent(t, st, "a", "a=3", "a!/x=4", "a/1/3=7", "a/2=2", "a0=8")
+	wantContent(t, st, "a/", "a/1/3=7", "a/2=2")
+	wantContent(t, st, "a/1/", "a/1/3=7")
+	wantContent(t, st, "meta", "meta=10", "meta/state=11")
+	wantContent(t, st, "nothing")
+	commit(t, st, Write{Key: "a/2"}, Write{Key: "a/1/3"}, Write{Key: "unknown/family"})
+	wantContent(t, st, "a/")
+	wantContent(t, reopen(), "a", "a=3", "a!/x=4", "a0=8")
+}
+
+func testRevisions(t *testing.T, st Store, reopen func() Store) {
+	if st.Revision() != 0 {
+		t.Errorf("revision %d of an empty store, want 0", st.Revision())
+	}
+	commit(t, st, Write{"a/1", []byte("x"), 7}, Write{"a/2", []byte("x"), 9}, Write{"b", []byte("x"), 0})
+	commit(t, st, Write{"b", nil, 12})
+	commit(t, st, Write{"c", []byte("bookkeeping"), 0}, Write{"a/2", []byte("y"), 12})
+	if err := st.Commit([]Write{{"d", []byte("x"), 20}, {"e", []byte("x"), 11}}); err == nil || !strings.Contains(err.Error(), "revision 11: want at least 12") {
+		t.Errorf("Commit = %v, want a refusal that names both revisions", err)
+	}
+	for range 2 {
+		if st.Revision() != 12 {
+			t.Errorf("revision %d, want 12", st.Revision())
+		}
+		got := map[string]uint64{}
+		if err := st.Range("", func(e Entry) error { got[e.Key] = e.Revision; return nil }); err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(map[string]uint64{"a/1": 7, "a/2": 12, "c": 0}, got); diff != "" {
+			t.Errorf("revisions (-want +got):\n%s", diff)
+		}
+		st = reopen()
+	}
+}
+
+func testAnyBytes(t *testing.T, st Store, reopen func() Store) {
+	keys := []string{"\x00", "\x00/\x00\xff", "i/\x00\x00\x00\x00\x00\x00\x00\x01", "i/\x00\x00\x00\x00\x00\x00\x01/", "\xff\xfe", "\xff/"}
+	var writes []Write
+	for _, key := range keys {
+		writes = append(writes, put(key, "v"+key))
+	}
+	commit(t, st, writes...)
+	st = reopen()
+	n := 0
+	err := st.Range("", func(e Entry) error {
+		if n++; string(e.Value) != "v"+e.Key {
+			t.Errorf("key %q has the value %q", e.Key, e.Value)
+		}
+		return nil
+	})
+	if err != nil || n != len(keys) {
+		t.Errorf("%d keys, %v: want %d", n, err, len(keys))
+	}
+}
+
+// testLikeAMap compares random transactions with a map.
+func testLikeAMap(t *testing.T, st Store, reopen func() Store) {
+	r := rand.New(rand.NewPCG(1, 2))
+	want := map[string]string{}
+	for round := range 60 {
+		var writes []Write
+		for range r.IntN(80) {
+			key := fmt.Sprintf("%s%d", []string{"", "a/", "b/", "i/0"}[r.IntN(4)], r.IntN(200))
+			if r.IntN(3) == 0 {
+				writes = append(writes, Write{Key: key, Revision: uint64(round)})
+				delete(want, key)
+				continue
+			}
+			value := strings.Repeat(fmt.Sprint(round), r.IntN(120))
+			writes = append(writes, Write{key, []byte(value), uint64(round)})
+			want[key] = fmt.Sprintf("%d %s", round, value)
+		}
+		commit(t, st, writes...)
+		if round%20 == 19 {
+			st = reopen()
+		}
+		if got, err := allOf(st); err != nil || !maps.Equal(got, want) {
+			t.Fatalf("round %d: %v: %s", round, err, cmp.Diff(want, got))
+		}
+	}
+}
+
+// testPanic panics in fn, which is not the store's fault.
+func testPanic(t *testing.T, st Store, _ func() Store) {
+	commit(t, st, put("a", "1"))
+	func() {
+		defer func() {
+			if got := recover(); got != "fn's own" {
+				t.Errorf("recovered %v", got)
+			}
+		}()
+		_ = st.Range("", func(Entry) error { panic("fn's own") })
+	}()
+	commit(t, st, put("b", "1"))
+	wantContent(t, st, "", "a=1", "b=1")
+}
+
+// testUndo lets operations and commits fail that have changed something in memory.
+func testUndo(t *testing.T, st Store, _ func() Store) {
+	f := &failing{Store: st}
+	c := NewCommitter(f, nil)
+	defer c.Close()
+	var log []string
+	op := func(name string, result error) func(*Batch) error {
+		return func(b *Batch) error {
+			for i := range 2 {
+				b.Undo(func() { log = append(log, fmt.Sprint(name, i)) })
+			}
+			b.Put(name, []byte{})
+			return result
+		}
+	}
+	refused := errors.New("refused")
+	if err := c.Do(t.Context(), op("a", refused)); !errors.Is(err, refused) {
+		t.Fatal(err)
+	}
+	if err := c.Do(t.Context(), op("b", nil)); err != nil {
+		t.Fatal(err)
+	}
+	f.err = ErrFull
+	if err := c.Do(t.Context(), op("c", nil)); !errors.Is(err, ErrFull) {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]string{"a1", "a0", "c1", "c0"}, log); diff != "" {
+		t.Errorf("undone (-want +got):\n%s", diff)
+	}
+	wantContent(t, st, "", "b=")
 }
 
 // events is a group that counts.

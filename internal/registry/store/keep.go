@@ -27,6 +27,11 @@ func BackupDir(dir string) string { return filepath.Join(dir, backupFolder) }
 // since. What it wrote is read once more before anything is removed, so that there is always a good one. Names only
 // grow, also when the clock is set back.
 func SaveBackup(st Store, dir string, now time.Time) (path string, err error) {
+	return SaveBackupKeeping(st, dir, now, keptBackups)
+}
+
+// SaveBackupKeeping is [SaveBackup] with another number of backups that are kept, at least 1.
+func SaveBackupKeeping(st Store, dir string, now time.Time, keep int) (path string, err error) {
 	folder := BackupDir(dir)
 	if err := os.MkdirAll(folder, 0o700); err != nil {
 		return "", fmt.Errorf("the folder of backups cannot be made: %w", err)
@@ -42,7 +47,7 @@ func SaveBackup(st Store, dir string, now time.Time) (path string, err error) {
 	if err != nil {
 		return "", errors.Join(fmt.Errorf("%s: %w", temp, err), os.Remove(temp))
 	}
-	return path, errors.Join(syncDir(folder), prune(folder, backupPrefix, keptBackups), sweep(folder, now))
+	return path, errors.Join(syncDir(folder), prune(folder, backupPrefix, max(1, keep)), sweep(folder, now))
 }
 
 // settle gives a backup its name, or removes it if there is one that is equal.

@@ -128,11 +128,11 @@ func lost(t *testing.T, dir string, acked []string) (n int) {
 }
 
 // TestKill kills a process with SIGKILL in a write storm, again and again on the same store: nothing that was
-// acknowledged is lost, and the store opens. WEFT_PROVE makes it 50 rounds.
+// acknowledged is lost, and the store opens. WEFT_PROVE=full makes it 200 rounds.
 func TestKill(t *testing.T) {
 	rounds := 10
-	if os.Getenv("WEFT_PROVE") != "" {
-		rounds = 50
+	if full() {
+		rounds = 200
 	}
 	dir := t.TempDir()
 	var acked []string

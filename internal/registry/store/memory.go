@@ -15,14 +15,15 @@ type Memory struct {
 
 	epoch uint64
 
-	mu     sync.Mutex // before the feed's
-	data   map[string]Write
-	closed bool
+	mu       sync.Mutex // before the feed's
+	data     map[string]Write
+	families map[string]bool
+	closed   bool
 }
 
 // NewMemory makes an empty store in memory.
 func NewMemory() *Memory {
-	return &Memory{feed: newFeed(0), epoch: newEpoch(), data: make(map[string]Write)}
+	return &Memory{feed: newFeed(0), epoch: newEpoch(), data: make(map[string]Write), families: make(map[string]bool)}
 }
 
 func newEpoch() uint64 { return rand.Uint64() | 1 } // never 0
@@ -75,6 +76,11 @@ func (m *Memory) Commit(writes []Write) error {
 	if err != nil {
 		return err
 	}
+	families, err := m.withFamilies(writes)
+	if err != nil {
+		return err
+	}
+	m.families = families
 	for _, w := range writes {
 		if w.Value == nil {
 			delete(m.data, w.Key)
@@ -85,6 +91,23 @@ func (m *Memory) Commit(writes []Write) error {
 	}
 	m.publish(revision, writes)
 	return nil
+}
+
+// withFamilies gives the families once the writes are made, which a store on disk bounds.
+func (m *Memory) withFamilies(writes []Write) (map[string]bool, error) {
+	families := m.families
+	for _, w := range writes {
+		name := familyOf(w.Key)
+		if families[name] {
+			continue
+		}
+		if len(families) >= maxFamilies {
+			return nil, errFamilies(w.Key)
+		}
+		families = maps.Clone(families)
+		families[name] = true
+	}
+	return families, nil
 }
 
 // Close implements [Store]. What was committed stays readable by a [Memory.Reopen].
@@ -100,5 +123,5 @@ func (m *Memory) Close() error {
 func (m *Memory) Reopen() *Memory {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return &Memory{feed: newFeed(m.Revision()), epoch: m.epoch, data: maps.Clone(m.data)}
+	return &Memory{feed: newFeed(m.Revision()), epoch: m.epoch, data: maps.Clone(m.data), families: maps.Clone(m.families)}
 }

@@ -116,3 +116,7 @@ func checkWrite(w Write) error {
 	}
 	return nil
 }
+
+func errFamilies(key string) error {
+	return fmt.Errorf("key %q: a family more than %d", key, maxFamilies)
+}
