@@ -2,10 +2,13 @@ package deploy
 
 import (
 	"bytes"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
+	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"path"
@@ -14,7 +17,9 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
+	"time"
 
 	"go.yaml.in/yaml/v3"
 )
@@ -29,8 +34,12 @@ const (
 type finding = string
 
 // serverFlags are those of registry-server as it is.
-var serverFlags = sync.OnceValues(func() (map[string]bool, error) {
-	out, err := exec.Command("go", "run", "../registry-server", "--help").CombinedOutput()
+func serverFlags() (map[string]bool, error) {
+	bin, err := serverBinary()
+	if err != nil {
+		return nil, err
+	}
+	out, err := exec.Command(bin, "--help").CombinedOutput()
 	if err != nil {
 		return nil, fmt.Errorf("%w: %s", err, out)
 	}
@@ -42,7 +51,29 @@ var serverFlags = sync.OnceValues(func() (map[string]bool, error) {
 		return nil, fmt.Errorf("no flags in %s", out)
 	}
 	return flags, nil
-})
+}
+
+// serverBinary builds the server when it is first wanted.
+var serverBinary func() (string, error)
+
+func TestMain(m *testing.M) { os.Exit(run(m)) }
+
+func run(m *testing.M) int {
+	dir, err := os.MkdirTemp("", "weft-deploy-")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer os.RemoveAll(dir)
+	serverBinary = sync.OnceValues(func() (string, error) {
+		path := filepath.Join(dir, "registry-server")
+		if out, err := exec.Command("go", "build", "-o", path, "../registry-server").CombinedOutput(); err != nil {
+			return "", fmt.Errorf("go build: %w: %s", err, out)
+		}
+		return path, nil
+	})
+	return m.Run()
+}
 
 var (
 	flagWord     = regexp.MustCompile(`(?:^|[\s\[,"])--([a-z][a-z-]+)`)
@@ -376,6 +407,78 @@ func uncommented(text string) string {
 		}
 	}
 	return b.String()
+}
+
+// The server runs with the arguments of the manifest, where nobody has a home and on a volume that the group may write, and
+// answers the probes as the kubelet asks them: over TLS, in plaintext never.
+func TestArgumentsServe(t *testing.T) {
+	volume := t.TempDir()
+	if err := os.Chmod(volume, os.ModeSetgid|0o770); err != nil {
+		t.Fatal(err)
+	}
+	list, err := parseManifests(read(t, "kubernetes/statefulset.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	grpcAddr, httpAddr := freeAddr(t), freeAddr(t)
+	change := strings.NewReplacer("=:7070", "="+grpcAddr, "=:7080", "="+httpAddr, "=/data/", "="+volume+"/")
+	var args []string
+	for _, a := range at(list[0], container+"args").([]any) {
+		args = append(args, change.Replace(a.(string)))
+	}
+	bin, err := serverBinary()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(bin, args...)
+	cmd.Env = []string{"HOME=/nonexistent", "GOMEMLIMIT=400MiB"}
+	var log bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &log, &log
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	client := http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{DisableKeepAlives: true,
+		TLSClientConfig: &tls.Config{MinVersion: tls.VersionTLS13, InsecureSkipVerify: true}}} // the kubelet does not look either
+	defer func() {
+		if err := errors.Join(cmd.Process.Signal(syscall.SIGTERM), cmd.Wait()); err != nil {
+			t.Errorf("it did not end well: %v\n%s", err, &log)
+		}
+	}()
+	_, port, _ := net.SplitHostPort(httpAddr)
+	for _, path := range []string{"/readyz", "/healthz"} {
+		if code, err := ask(&client, "https://127.0.0.1:"+port+path); code != http.StatusOK {
+			t.Errorf("%s: %d, %v", path, code, err)
+		}
+	}
+	if resp, err := client.Get("http://127.0.0.1:" + port + "/readyz"); err == nil && resp.StatusCode == http.StatusOK {
+		t.Error("control: it answers in plaintext too")
+	}
+}
+
+// ask repeats a request for up to 20 s until it is answered with 200.
+func ask(client *http.Client, url string) (code int, err error) {
+	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+		var resp *http.Response
+		if resp, err = client.Get(url); err != nil {
+			continue
+		}
+		resp.Body.Close()
+		if code = resp.StatusCode; code == http.StatusOK {
+			return code, nil
+		}
+	}
+	return code, err
+}
+
+// freeAddr is of all interfaces, as in the manifest.
+func freeAddr(t *testing.T) string {
+	t.Helper()
+	lis, err := net.Listen("tcp", ":0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer lis.Close()
+	return fmt.Sprintf(":%d", lis.Addr().(*net.TCPAddr).Port)
 }
 
 // Nothing that holds secrets or is not needed is sent to the builder of the image.

@@ -194,27 +194,6 @@ func TestDelayEndsWithTheCaller(t *testing.T) {
 	}
 }
 
-// A fake remembers the newest calls.
-func TestCallsAreBounded(t *testing.T) {
-	t.Parallel()
-	reg := wefttest.New(t)
-	s := reg.Service("product", nil)
-	m := reg.Mesh()
-	client := http.Client{Transport: m.Transport(nil)}
-	const n = 20_100
-	for i := range n {
-		resp, err := client.Get(fmt.Sprint("http://product/", i))
-		if err != nil {
-			t.Fatal(err)
-		}
-		resp.Body.Close()
-	}
-	calls := s.Calls()
-	if len(calls) != 10_000 || s.Count() != n || calls[0].Path != fmt.Sprint("/", n-10_000) || calls[9999].Path != fmt.Sprint("/", n-1) {
-		t.Errorf("%d calls kept of %d, from %s to %s", len(calls), s.Count(), calls[0].Path, calls[len(calls)-1].Path)
-	}
-}
-
 func TestNamespacesAndRegistriesAreApart(t *testing.T) {
 	t.Parallel()
 	a, b := wefttest.New(t), wefttest.New(t)

@@ -215,7 +215,8 @@ func TestPush(t *testing.T) {
 // within the 10 s after which the server ends such sessions.
 func stall(t *testing.T, we *crowd, w *weft) {
 	t.Helper()
-	const stalled, rounds = 100, 10
+	const stalled = 100
+	rounds := pick(4, 10)
 	quiet, before := median(we.p99[len(we.p99)-rounds:]), w.memory(t)
 	wide := func(generation int) error {
 		return w.put(t.Context(), "/v1/services/heavy/instances/i", fmt.Sprintf(`{"address":"10.1.2.3:8080","protocol":"grpc","labels":{"generation":"%d","ballast":"%s"}}`,
@@ -256,7 +257,9 @@ func stall(t *testing.T, we *crowd, w *weft) {
 		t.Errorf("%d sessions were open while the others were measured, want %d: these were not stalled ones", open, len(we.sessions)+stalled)
 	}
 	atMost(t, "p99 with 100 stalled readers beside that without", ratio, 2, 3)
-	atMost(t, "MiB of memory for 100 stalled readers", float64(peak-before.anonymous)/(1<<20), 32, 32)
+	// 256 KiB for each, and what the garbage collector lets lie.
+	bound := float64(stalled*256<<10+before.anonymous/5) / (1 << 20)
+	atMost(t, "MiB of memory for 100 stalled readers", float64(peak-before.anonymous)/(1<<20), bound, bound)
 }
 
 // sessionCount reads the metric.

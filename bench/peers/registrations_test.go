@@ -165,7 +165,15 @@ var (
 func TestRegistrations(t *testing.T) {
 	long(t)
 	d := pick(3*time.Second, 500*time.Millisecond)
-	all := loads(t, newWeft(t, false), newEtcd(t, false))
+	all, rows := loads(t, newWeft(t, false), newEtcd(t, false)), rows
+	if c := newConsul(t); c != nil {
+		generation := make([]int, writers)
+		rows = append(slices.Clone(rows), "consul")
+		all["consul"] = &load{name: "consul, catalog", unit: 1, on: c.process, op: func(n, i int) error {
+			generation[n]++
+			return c.register(t.Context(), fmt.Sprintf("node-%d", n), fmt.Sprintf("load-%d", n), fmt.Sprintf("i%d", i%perWriter), generation[n])
+		}}
+	}
 	for range pick(5, 3) {
 		for _, row := range rows {
 			all[row].measure(t, d)
@@ -173,13 +181,14 @@ func TestRegistrations(t *testing.T) {
 	}
 	countSyncs(t, all)
 
-	tb := newTable("load", "a second", "server CPU each", "syncs each", "rate beside etcd's shared lease")
+	tb := newTable("load", "a second", "server CPU each", "syncs each", "rate beside etcd's shared lease", "CPU beside it")
 	for _, row := range rows {
 		l, syncs := all[row], "-"
 		if l.syncs >= 0 {
 			syncs = fmt.Sprintf("%.4f", l.syncs)
 		}
-		tb.add(l.name, fmt.Sprintf("%.0f", l.perSecond()), micros(time.Duration(l.cpuSeconds()*1e9)), syncs, fmt.Sprintf("%.2f", l.perSecond()/all["etcd"].perSecond()))
+		tb.add(l.name, fmt.Sprintf("%.0f", l.perSecond()), micros(time.Duration(l.cpuSeconds()*1e9)), syncs, fmt.Sprintf("%.2f", l.perSecond()/all["etcd"].perSecond()),
+			fmt.Sprintf("%.2f", l.cpuSeconds()/all["etcd"].cpuSeconds()))
 	}
 	tb.print(t, fmt.Sprintf("durable registrations, %d writers", writers))
 
