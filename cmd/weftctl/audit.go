@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+
+	"github.com/weftmesh/weft/rule"
 )
 
 // entry is one line of the audit log.
@@ -44,6 +46,9 @@ func newAudit(o *options) *cobra.Command {
 			from, err := o.since(since)
 			if err != nil {
 				return err
+			}
+			if known, ok := rule.KindOf(kind); ok {
+				kind = string(known) // the log has kinds of rules as documents write them
 			}
 			query := o.query()
 			for name, value := range map[string]string{"who": who, "kind": kind, "target": target} {

@@ -308,6 +308,7 @@ func TestAuditPages(t *testing.T) {
 	}{
 		{"--limit 2", "9\n8\n", []exchange{{want: "GET /v1/audit?limit=2", answer: first}, {want: "GET /v1/audit?before=9&limit=1", answer: `{"items": [` + at("8", "2026-11-20T12:00:00Z") + `], "next": 8}`}}},
 		{"--limit 0 --since 2026-11-21T11:00:00Z", "9\n", []exchange{{want: "GET /v1/audit?limit=1000", answer: first}, {want: "GET /v1/audit?before=9&limit=1000", answer: `{"items": [` + at("8", "2026-11-20T12:00:00Z") + `], "next": "8"}`}}},
+		{"--limit 1 --kind rOUTE", "9\n", []exchange{{want: "GET /v1/audit?kind=Route&limit=1", answer: first}}},
 		{"--limit 1", "9\n", []exchange{{want: "GET /v1/audit?limit=1", answer: first}}},
 	} {
 		t.Run(c.args, func(t *testing.T) {

@@ -109,8 +109,6 @@ func TestGolden(t *testing.T) {
 	tr := &transcript{t: t}
 	for _, c := range []struct{ stdin, args string }{
 		{"", "get rules"},
-		{documents, "apply -f - --dry-run"},
-		{"", "get rules"},
 		{documents, "apply -f -"},
 		{documents, "apply -f -"},
 		{strings.Replace(documents, "5", "4", 1), "apply -f -"},
@@ -133,7 +131,6 @@ func TestGolden(t *testing.T) {
 		{"", "get rules nokind"},
 		{"", "get services -n Shop"},
 		{"", "get rules -n shop"},
-		{"", "delete retry patient --dry-run"},
 		{"", "delete retry patient"},
 		{documents, "delete -f -"},
 		{"", "get rules -o json"},

@@ -2,6 +2,8 @@ package main
 
 import (
 	"context"
+	"io"
+	"log"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -30,7 +32,7 @@ func listen(t *testing.T, start func(http.Handler) *httptest.Server) *listener {
 		l.tokens.Store(&token)
 		w.Write([]byte(page()))
 	}))
-	l.Config.ErrorLog = nil
+	l.Config.ErrorLog = log.New(io.Discard, "", 0) // of refused handshakes
 	t.Cleanup(l.Close)
 	t.Setenv("XDG_CONFIG_HOME", t.TempDir())
 	for _, name := range []string{"WEFT_HTTP", "WEFT_TOKEN", "WEFT_PIN"} {
@@ -128,7 +130,6 @@ func outsideAddress(t *testing.T) string {
 // TestPin trusts the key that is pinned and no other.
 func TestPin(t *testing.T) {
 	l := listen(t, httptest.NewTLSServer)
-	l.Config.ErrorLog = nil
 	t.Setenv("WEFT_TOKEN", "secret")
 	pin := credential.PinOf(l.Certificate())
 	other := strings.Repeat("ab", 32)
