@@ -25,6 +25,7 @@ type feed struct {
 	floor    uint64 // what was committed up to it is not kept
 	commits  []told // by ascending revision
 	bytes    int
+	watched  bool // nothing is kept before somebody has asked for it
 	closed   bool
 	news     chan struct{} // closed when there is something new; nil while nobody waits
 }
@@ -67,6 +68,10 @@ func (f *feed) publish(revision uint64, writes []Write) {
 		return
 	}
 	f.revision = revision
+	if !f.watched {
+		f.floor = revision
+		return
+	}
 	c := told{revision: revision, writes: slices.Clone(writes)}
 	for _, w := range writes {
 		c.bytes += writeOverhead + len(w.Key) + len(w.Value)
@@ -128,6 +133,7 @@ func (f *feed) Watch(ctx context.Context, after uint64, fn func([]Write) error) 
 func (f *feed) next(after uint64) ([]told, <-chan struct{}, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	f.watched = true
 	switch {
 	case f.closed:
 		return nil, nil, ErrClosed

@@ -39,6 +39,16 @@ func watchUntil(ctx context.Context, st Store, after, last uint64) (got []uint64
 	return got, err
 }
 
+// beginToWatch makes the store keep its commits.
+func beginToWatch(t *testing.T, st Store) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := st.Watch(ctx, st.Revision(), func([]Write) error { return nil }); !errors.Is(err, context.Canceled) {
+		t.Fatal(err)
+	}
+}
+
 func sequence(from, to uint64) (s []uint64) {
 	for n := from; n <= to; n++ {
 		s = append(s, n)
@@ -49,6 +59,7 @@ func sequence(from, to uint64) (s []uint64) {
 // testWatch lets many watch while commits go on: each sees all of them, once and in order.
 func testWatch(t *testing.T, st Store, _ func() Store) {
 	const commits = 300
+	beginToWatch(t, st)
 	var wg sync.WaitGroup
 	for after := range uint64(8) {
 		wg.Go(func() {
@@ -68,6 +79,7 @@ func testWatch(t *testing.T, st Store, _ func() Store) {
 // testWatchResumes watches in pieces.
 func testWatchResumes(t *testing.T, st Store, _ func() Store) {
 	const commits = 200
+	beginToWatch(t, st)
 	var got []uint64
 	go func() {
 		for revision := range uint64(commits) {
@@ -101,9 +113,16 @@ func feedOf(st Store) *feed {
 func testWatchCompacts(t *testing.T, st Store, reopen func() Store) {
 	never := func([]Write) error { return errors.New("told") }
 	f := feedOf(st)
+	commit(t, st, numbered(1)...)
+	if len(f.commits) > 0 {
+		t.Error("commits are kept although nobody has ever watched")
+	}
+	if err := st.Watch(t.Context(), 0, never); !errors.Is(err, ErrCompacted) {
+		t.Errorf("Watch of what was before the first Watch = %v, want ErrCompacted", err)
+	}
 	f.maxCommits = 10
-	for revision := range uint64(25) {
-		commit(t, st, numbered(revision+1)...)
+	for revision := range uint64(24) {
+		commit(t, st, numbered(revision+2)...)
 	}
 	if err := st.Watch(t.Context(), 14, never); !errors.Is(err, ErrCompacted) {
 		t.Errorf("Watch of the 11th newest = %v, want ErrCompacted", err)
@@ -127,6 +146,7 @@ func testWatchCompacts(t *testing.T, st Store, reopen func() Store) {
 	if err := st.Watch(t.Context(), 26, never); !errors.Is(err, ErrCompacted) {
 		t.Errorf("Watch of what was before the start = %v, want ErrCompacted", err)
 	}
+	beginToWatch(t, st)
 	commit(t, st, numbered(28)...)
 	if got, err := watchUntil(t.Context(), st, 27, 28); len(got) != 1 || err != nil {
 		t.Errorf("Watch of the first commit after the start = %v, %v", got, err)
@@ -136,6 +156,7 @@ func testWatchCompacts(t *testing.T, st Store, reopen func() Store) {
 // testWatchSlow commits while fn waits.
 func testWatchSlow(t *testing.T, st Store, _ func() Store) {
 	feedOf(st).maxCommits = 10
+	beginToWatch(t, st)
 	begun, released := make(chan struct{}), make(chan struct{})
 	result := make(chan error)
 	go func() {
@@ -159,6 +180,7 @@ func testWatchSlow(t *testing.T, st Store, _ func() Store) {
 func testWatchEnds(t *testing.T, st Store, _ func() Store) {
 	ctx, cancel := context.WithCancel(t.Context())
 	results := make(chan error, 2)
+	beginToWatch(t, st)
 	go func() { results <- st.Watch(ctx, 0, func([]Write) error { return nil }) }()
 	cancel()
 	if err := <-results; !errors.Is(err, context.Canceled) {
@@ -182,6 +204,7 @@ func testWatchEnds(t *testing.T, st Store, _ func() Store) {
 func TestWatchTellsTheDisk(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFeed(0)
+		f.watched = true
 		var told []uint64
 		go func() {
 			_ = f.Watch(t.Context(), 0, func(w []Write) error { told = append(told, w[0].Revision); return nil })

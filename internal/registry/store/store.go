@@ -39,7 +39,7 @@ type Store interface {
 	// Watch calls fn with the writes of every commit after the revision, one commit after the other, until ctx ends
 	// or fn fails; it returns that error. A commit that brings no higher revision is bookkeeping and is not told. The
 	// writes are on disk, and must not be changed. Its error is ErrCompacted if it cannot go on from there without a
-	// gap: up to 8,192 commits and 4 MiB are kept, since the store was opened. A slow fn delays nobody else.
+	// gap: up to 8,192 commits and 4 MiB are kept, from the first Watch of an open store on. A slow fn delays nobody else.
 	Watch(ctx context.Context, after uint64, fn func([]Write) error) error
 	// Commit applies all writes or none, in order. When it returns nil they are on disk. It may be called
 	// from one goroutine at a time, and values must not be changed afterwards. Writes beyond a bound are refused, and
