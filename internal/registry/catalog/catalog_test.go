@@ -636,7 +636,7 @@ func TestTombstonesAreBounded(t *testing.T) {
 			recent = rev
 		}
 	}
-	if n := len(c.services[product].gone); n > maxGone {
+	if n := c.services[product].gone.size; n > maxGone {
 		t.Errorf("%d tombstones, want at most %d", n, maxGone)
 	}
 	if u := c.Update(product, start); !u.Snapshot || len(u.Instances) != 1 {
@@ -644,6 +644,38 @@ func TestTombstonesAreBounded(t *testing.T) {
 	}
 	if u := c.Update(product, recent); u.Snapshot || len(u.Removals) == 0 {
 		t.Errorf("%v, want a delta with removals", u)
+	}
+}
+
+// TestTombstonesAreAsManyAsInstances: a small service remembers few, and one that loses nearly all at once remembers each.
+func TestTombstonesAreAsManyAsInstances(t *testing.T) {
+	c, _ := open(t)
+	for range 3 * minGone {
+		mustPut(t, c, instance1("goes"))
+		remove(t, c, discovery.Deregistered, "goes")
+	}
+	if n := c.services[product].gone.size; n > minGone || n < minGone/2 {
+		t.Errorf("%d tombstones of a service of one, want at most %d", n, minGone)
+	}
+	ins := fleet(1, 500)
+	known := mustPut(t, c, ins...)
+	for i, reason := range []discovery.Reason{discovery.Deleted, discovery.Expired, discovery.Deregistered} {
+		var keys []InstanceKey
+		for _, in := range ins[i*160 : i*160+160] {
+			keys = append(keys, KeyOf(in))
+			c.SetStates([]StateChange{{KeyOf(in).Service, in.ID, discovery.Unhealthy}})
+		}
+		if _, err := c.DeleteInstances(t.Context(), keys, reason); err != nil {
+			t.Fatal(err)
+		}
+	}
+	u := c.Update(KeyOf(ins[0]).Service, known)
+	why := make(map[string]int)
+	for _, r := range u.GetRemovals() {
+		why[r.GetReason()]++
+	}
+	if want := map[string]int{"deleted": 160, "expired": 160, "deregistered": 160}; u.GetSnapshot() || !cmp.Equal(want, why) {
+		t.Errorf("snapshot %t, removals %v, want a delta with %v", u.GetSnapshot(), why, want)
 	}
 }
 
