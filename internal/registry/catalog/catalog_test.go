@@ -427,6 +427,35 @@ func TestFailedWrite(t *testing.T) {
 	}
 }
 
+// TestFailedWritesLeaveNothing: what an operation changed beside instances is taken back too.
+func TestFailedWritesLeaveNothing(t *testing.T) {
+	c, st := open(t)
+	if err := own(t, c, of("a", "p1")); err != nil {
+		t.Fatal(err)
+	}
+	counted := c.totals
+	for _, failure := range []error{store.ErrFull, nil} {
+		st.err = failure
+		for what, err := range map[string]error{
+			"order": third(c.OrderInstance(t.Context(), p1, Order{Weight: weight(3)})),
+			"alias": third(c.PutAlias(t.Context(), Alias{Name: legacy, Target: product})),
+			"rule":  second(c.ApplyRules(t.Context(), Change{Puts: []rule.Rule{route("a", "product")}})),
+			"more":  second(c.PutInstances(t.Context(), []discovery.Instance{in("order", "o1")})),
+		} {
+			if !errors.Is(err, failure) {
+				t.Errorf("%s: %v, want %v", what, err, failure)
+			}
+		}
+		_, ordered := c.Ordered(p1)
+		_, aliased := c.Alias(legacy)
+		versions := mustHistory(t, c, key("a"))
+		done := failure == nil // the second time is the control
+		if ordered != done || aliased != done || (len(versions) == 1) != done || (c.totals == counted) == done || (c.targets[product] == 1) != done {
+			t.Errorf("after %v: ordered %t, aliased %t, %d versions, %+v", failure, ordered, aliased, len(versions), c.totals)
+		}
+	}
+}
+
 func TestServices(t *testing.T) {
 	c, _ := open(t)
 	other := instance1("o1")
@@ -676,6 +705,30 @@ func TestTombstonesAreAsManyAsInstances(t *testing.T) {
 	}
 	if want := map[string]int{"deleted": 160, "expired": 160, "deregistered": 160}; u.GetSnapshot() || !cmp.Equal(want, why) {
 		t.Errorf("snapshot %t, removals %v, want a delta with %v", u.GetSnapshot(), why, want)
+	}
+}
+
+// TestFloor: who knows the floor of a service gets a delta, who knows one revision less a snapshot; other services keep
+// their own revisions meanwhile.
+func TestFloor(t *testing.T) {
+	c, _ := open(t)
+	other := in("order", "o1")
+	at := mustPut(t, c, other)
+	mustPut(t, c, instance1("stays"))
+	for range minGone + 1 {
+		mustPut(t, c, instance1("goes"))
+		remove(t, c, discovery.Deregistered, "goes")
+	}
+	floor := discovery.Revision{Epoch: c.Epoch(), Number: c.services[product].floor}
+	if u := c.Update(product, floor); u.GetSnapshot() || len(u.GetInstances()) != 0 || len(u.GetRemovals()) != c.services[product].gone.size {
+		t.Errorf("at the floor: %v, want a delta with all removals", u)
+	}
+	floor.Number--
+	if u := c.Update(product, floor); !u.GetSnapshot() || len(u.GetInstances()) != 1 {
+		t.Errorf("below the floor: %v, want a snapshot", u)
+	}
+	if got := c.At(KeyOf(other).Service); got != at {
+		t.Errorf("another service moved from %v to %v", at, got)
 	}
 }
 
