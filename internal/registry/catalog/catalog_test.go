@@ -427,6 +427,35 @@ func TestFailedWrite(t *testing.T) {
 	}
 }
 
+// TestFailedWritesLeaveNothing: what an operation changed beside instances is taken back too.
+func TestFailedWritesLeaveNothing(t *testing.T) {
+	c, st := open(t)
+	if err := own(t, c, of("a", "p1")); err != nil {
+		t.Fatal(err)
+	}
+	counted := c.totals
+	for _, failure := range []error{store.ErrFull, nil} {
+		st.err = failure
+		for what, err := range map[string]error{
+			"order": third(c.OrderInstance(t.Context(), p1, Order{Weight: weight(3)})),
+			"alias": third(c.PutAlias(t.Context(), Alias{Name: legacy, Target: product})),
+			"rule":  second(c.ApplyRules(t.Context(), Change{Puts: []rule.Rule{route("a", "product")}})),
+			"more":  second(c.PutInstances(t.Context(), []discovery.Instance{in("order", "o1")})),
+		} {
+			if !errors.Is(err, failure) {
+				t.Errorf("%s: %v, want %v", what, err, failure)
+			}
+		}
+		_, ordered := c.Ordered(p1)
+		_, aliased := c.Alias(legacy)
+		versions := mustHistory(t, c, key("a"))
+		done := failure == nil // the second time is the control
+		if ordered != done || aliased != done || (len(versions) == 1) != done || (c.totals == counted) == done || (c.targets[product] == 1) != done {
+			t.Errorf("after %v: ordered %t, aliased %t, %d versions, %+v", failure, ordered, aliased, len(versions), c.totals)
+		}
+	}
+}
+
 func TestServices(t *testing.T) {
 	c, _ := open(t)
 	other := instance1("o1")
@@ -636,7 +665,7 @@ func TestTombstonesAreBounded(t *testing.T) {
 			recent = rev
 		}
 	}
-	if n := len(c.services[product].gone); n > maxGone {
+	if n := c.services[product].gone.size; n > maxGone {
 		t.Errorf("%d tombstones, want at most %d", n, maxGone)
 	}
 	if u := c.Update(product, start); !u.Snapshot || len(u.Instances) != 1 {
@@ -644,6 +673,62 @@ func TestTombstonesAreBounded(t *testing.T) {
 	}
 	if u := c.Update(product, recent); u.Snapshot || len(u.Removals) == 0 {
 		t.Errorf("%v, want a delta with removals", u)
+	}
+}
+
+// TestTombstonesAreAsManyAsInstances: a small service remembers few, and one that loses nearly all at once remembers each.
+func TestTombstonesAreAsManyAsInstances(t *testing.T) {
+	c, _ := open(t)
+	for range 3 * minGone {
+		mustPut(t, c, instance1("goes"))
+		remove(t, c, discovery.Deregistered, "goes")
+	}
+	if n := c.services[product].gone.size; n > minGone || n < minGone/2 {
+		t.Errorf("%d tombstones of a service of one, want at most %d", n, minGone)
+	}
+	ins := fleet(1, 500)
+	known := mustPut(t, c, ins...)
+	for i, reason := range []discovery.Reason{discovery.Deleted, discovery.Expired, discovery.Deregistered} {
+		var keys []InstanceKey
+		for _, in := range ins[i*160 : i*160+160] {
+			keys = append(keys, KeyOf(in))
+			c.SetStates([]StateChange{{KeyOf(in).Service, in.ID, discovery.Unhealthy}})
+		}
+		if _, err := c.DeleteInstances(t.Context(), keys, reason); err != nil {
+			t.Fatal(err)
+		}
+	}
+	u := c.Update(KeyOf(ins[0]).Service, known)
+	why := make(map[string]int)
+	for _, r := range u.GetRemovals() {
+		why[r.GetReason()]++
+	}
+	if want := map[string]int{"deleted": 160, "expired": 160, "deregistered": 160}; u.GetSnapshot() || !cmp.Equal(want, why) {
+		t.Errorf("snapshot %t, removals %v, want a delta with %v", u.GetSnapshot(), why, want)
+	}
+}
+
+// TestFloor: who knows the floor of a service gets a delta, who knows one revision less a snapshot; other services keep
+// their own revisions meanwhile.
+func TestFloor(t *testing.T) {
+	c, _ := open(t)
+	other := in("order", "o1")
+	at := mustPut(t, c, other)
+	mustPut(t, c, instance1("stays"))
+	for range minGone + 1 {
+		mustPut(t, c, instance1("goes"))
+		remove(t, c, discovery.Deregistered, "goes")
+	}
+	floor := discovery.Revision{Epoch: c.Epoch(), Number: c.services[product].floor}
+	if u := c.Update(product, floor); u.GetSnapshot() || len(u.GetInstances()) != 0 || len(u.GetRemovals()) != c.services[product].gone.size {
+		t.Errorf("at the floor: %v, want a delta with all removals", u)
+	}
+	floor.Number--
+	if u := c.Update(product, floor); !u.GetSnapshot() || len(u.GetInstances()) != 1 {
+		t.Errorf("below the floor: %v, want a snapshot", u)
+	}
+	if got := c.At(KeyOf(other).Service); got != at {
+		t.Errorf("another service moved from %v to %v", at, got)
 	}
 }
 

@@ -1,7 +1,6 @@
 package catalog
 
 import (
-	"cmp"
 	"iter"
 	"slices"
 	"sync"
@@ -70,10 +69,7 @@ func (s *service) wire(instances iter.Seq[*instance]) (out []*weftv1.Instance) {
 // removals gives the instances that went after a revision and have not come back. A snapshot has them too: the
 // reasons tell a receiver that it may forget them.
 func (s *service) removals(since uint64) (out []*weftv1.Removal) {
-	first, _ := slices.BinarySearchFunc(s.gone, since+1, func(t tombstone, revision uint64) int {
-		return cmp.Compare(t.revision, revision)
-	})
-	for _, t := range s.gone[first:] {
+	for t := range s.gone.since(since) {
 		if s.instance(t.id) == nil {
 			out = append(out, &weftv1.Removal{Id: t.id, Reason: string(t.reason)})
 		}

@@ -3,7 +3,6 @@ package catalog
 import (
 	"cmp"
 	"slices"
-	"strings"
 
 	"github.com/weftmesh/weft/discovery"
 	"github.com/weftmesh/weft/rule"
@@ -17,9 +16,9 @@ type service struct {
 	instances list
 	rules     []*document // sorted by kind and name
 	alias     *alias      // then it has nothing else
-	gone      []tombstone // sorted by revision
-	peak      int         // instances at most since tombstones were dropped
-	floor     uint64      // who knows an older revision gets a snapshot
+	gone      tombstones
+	peak      int    // instances at most since tombstones were dropped
+	floor     uint64 // who knows an older revision gets a snapshot
 }
 
 // document is one stored rule. It is immutable.
@@ -31,20 +30,6 @@ type document struct {
 	bare     []byte // without what the server manages
 	revision uint64
 }
-
-// tombstone remembers an instance that is gone.
-type tombstone struct {
-	id       string
-	reason   discovery.Reason
-	revision uint64
-}
-
-// The tombstones of a service are as many as it had instances, within these bounds: with more of them, the instances
-// themselves are less to tell.
-const (
-	minGone = 64
-	maxGone = 1024
-)
 
 // all reports whether name holds the "*" rules of its namespace.
 func all(name discovery.Name) bool { return name.Service == rule.AllServices }
@@ -69,17 +54,14 @@ func (s *service) put(in *instance, draft uint64) {
 	s.peak = max(s.peak, s.instances.size)
 }
 
-// remove takes out an instance that is there. The slice of tombstones is only appended to, beyond what readers of an
-// earlier version see, or replaced.
+// remove takes out an instance that is there.
 func (s *service) remove(id string, reason discovery.Reason, revision, draft uint64) {
 	s.instances.remove(id, draft)
 	s.revision = revision
-	if room := min(max(s.peak, minGone), maxGone); len(s.gone) >= room {
-		kept := s.gone[len(s.gone)-room/2:]
-		s.floor = s.gone[len(s.gone)-room/2-1].revision
-		s.gone, s.peak = slices.Clone(kept), s.instances.size
+	if room := min(max(s.peak, minGone), maxGone); s.gone.size >= room {
+		s.floor, s.peak = s.gone.drop(s.gone.size-room/2), s.instances.size
 	}
-	s.gone = append(s.gone, tombstone{strings.Clone(id), reason, revision})
+	s.gone.add(id, reason, revision)
 }
 
 func (s *service) putRule(d *document) {
