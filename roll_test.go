@@ -74,6 +74,7 @@ func roll(t *testing.T, options ...weft.Option) (calls, failed int64, first erro
 // load is calls that run until stop is closed.
 type load struct {
 	stop          chan struct{}
+	repeatable    bool
 	wg            sync.WaitGroup
 	calls, failed atomic.Int64
 	first         atomic.Pointer[error]
@@ -97,10 +98,12 @@ func (l *load) call(ctx context.Context, c caller) {
 		select {
 		case <-l.stop:
 			return
+		case <-ctx.Done(): // the test failed
+			return
 		case <-tick.C:
 		}
 		l.calls.Add(1)
-		if _, err := c.call(ctx, request{behave: "ok"}); err != nil {
+		if _, err := c.call(ctx, request{behave: "ok", repeatable: l.repeatable}); err != nil {
 			l.failed.Add(1)
 			l.first.CompareAndSwap(nil, &err)
 		}

@@ -34,19 +34,34 @@ func (o *options) find() (target, error) {
 	if err != nil {
 		return target{}, err
 	}
-	base, err := baseURL(address)
+	base, stated, err := baseURL(address)
 	if err != nil {
 		return target{}, err
 	}
-	pin, err := pinFor(o.pin, base)
+	f, known := local(base.Host)
+	if known {
+		base.Host = f.HTTP // behind another spelling of loopback somebody else may listen
+	}
+	if known && !stated {
+		base.Scheme = schemeOf(f)
+	}
+	pin, err := pinFor(o.pin, base, f)
 	if err != nil {
 		return target{}, err
 	}
 	if base.Scheme == "http" && !isLoopback(base.Hostname()) {
 		return target{}, fmt.Errorf("server %q (from %s): a token is not sent in plain text to another host; want https://%s, with --pin or WEFT_PIN if its certificate is its own", address, from, base.Host)
 	}
-	token, err := tokenFor(o.token, base.Host)
-	return target{strings.TrimSuffix(base.String(), "/"), from, token, pin}, err
+	token, err := tokenFor(o.token, base.Host, f)
+	return target{base.Scheme + "://" + base.Host, from, token, pin}, err
+}
+
+// schemeOf says how the server of a file speaks.
+func schemeOf(f credential.File) string {
+	if f.HTTPPin != "" {
+		return "https"
+	}
+	return "http"
 }
 
 // address says where the server is, and where that is known from.
@@ -61,20 +76,21 @@ func (o *options) address() (address, from string, err error) {
 	return f.HTTP, "the credential file of this user", err
 }
 
-// baseURL reads "127.0.0.1:7080" or "https://registry.example:7080". The error is one of usage.
-func baseURL(address string) (*url.URL, error) {
-	text := address
-	if !strings.Contains(text, "://") {
+// baseURL reads "127.0.0.1:7080" or "https://registry.example:7080", and says whether the scheme is given. The error is one
+// of usage.
+func baseURL(address string) (u *url.URL, scheme bool, err error) {
+	text, scheme := address, strings.Contains(address, "://")
+	if !scheme {
 		text = "https://" + text
 	}
-	u, err := url.Parse(text)
+	u, err = url.Parse(text)
 	if err != nil || u.Hostname() == "" || u.Scheme != "http" && u.Scheme != "https" || u.User != nil || u.Path != "" && u.Path != "/" || u.RawQuery != "" {
-		return nil, fmt.Errorf("server %q: want host:port or a URL such as http://127.0.0.1:7080 or https://registry.example:7080", address)
+		return nil, false, fmt.Errorf("server %q: want host:port or a URL such as http://127.0.0.1:7080 or https://registry.example:7080", address)
 	}
-	if text != address && isLoopback(u.Hostname()) {
+	if !scheme && isLoopback(u.Hostname()) {
 		u.Scheme = "http"
 	}
-	return u, nil
+	return u, scheme, nil
 }
 
 // isLoopback reports whether a host is this one. What localhost resolves to is looked at once more when it is dialled.
@@ -119,18 +135,18 @@ func running() (map[int]credential.File, error) {
 		if err != nil {
 			continue
 		}
-		if yes, err := alive(f); err != nil {
+		if alive, err := credential.Alive(f); err != nil {
 			errs = append(errs, err)
-		} else if yes {
+		} else if alive {
 			files[port] = f
 		}
 	}
 	return files, errors.Join(errs...)
 }
 
-// tokenFor takes --token or WEFT_TOKEN, or else the administrator's token of the server that has written down this very
-// address and is alive: it is sent to no other.
-func tokenFor(flag, host string) (string, error) {
+// tokenFor takes --token or WEFT_TOKEN, or else the administrator's token of the running server that has written down this
+// address, if there is one: it is sent to no other.
+func tokenFor(flag, host string, f credential.File) (string, error) {
 	for _, given := range []struct{ from, token string }{{"--token", flag}, {"WEFT_TOKEN", os.Getenv("WEFT_TOKEN")}} {
 		token := strings.TrimSpace(given.token)
 		switch {
@@ -141,8 +157,7 @@ func tokenFor(flag, host string) (string, error) {
 			return token, nil
 		}
 	}
-	f, found := local(host)
-	if !found {
+	if f.DataDir == "" {
 		return "", failed("no token is known for %s: no running server of this user on this host has written it down; set WEFT_TOKEN, to what is in admin.token of the server's data directory or to what weftctl tokens create has shown", host)
 	}
 	data, err := credential.ReadPrivate(filepath.Join(f.DataDir, adminToken))
@@ -154,11 +169,12 @@ func tokenFor(flag, host string) (string, error) {
 
 // local gives what the running server of this user has written down that listens on an address.
 func local(host string) (credential.File, bool) {
-	files, _ := running()
-	for _, f := range files {
-		if f.HTTP == host {
-			return f, true
-		}
+	f, err := credential.Find(host)
+	if err != nil {
+		return credential.File{}, false
 	}
-	return credential.File{}, false
+	if alive, err := credential.Alive(f); err != nil || !alive {
+		return credential.File{}, false
+	}
+	return f, true
 }

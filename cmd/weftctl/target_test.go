@@ -165,7 +165,7 @@ func TestAddresses(t *testing.T) {
 		"https://127.0.0.1:7080/": "https://127.0.0.1:7080/", "http://10.0.0.7": "http://10.0.0.7",
 		"": "", "ftp://x": "", "https://x/ui": "", "https://x?y": "", "https://u:p@x": "", "http://": "", "a b": "", ":7080": "",
 	} {
-		u, err := baseURL(address)
+		u, _, err := baseURL(address)
 		switch {
 		case err == nil && u.String() != want:
 			t.Errorf("%q: %s, want %q", address, u, want)
@@ -234,5 +234,43 @@ func TestInterrupted(t *testing.T) {
 	code := run(ctx, []string{"remove", "product", "p1", "--server", s.URL}, world{strings.NewReader(""), &out, &errs, nil})
 	if code != exitFailed || !strings.Contains(errs.String(), "interrupted; whether the server did it is not known") {
 		t.Error(code, errs.String())
+	}
+}
+
+// TestTheFileSaysHow finds a server of this user that speaks TLS: its file has the pin, and what listens behind another
+// spelling of its address is not asked.
+func TestTheFileSaysHow(t *testing.T) {
+	l := listen(t, httptest.NewTLSServer)
+	data := t.TempDir()
+	for name, text := range map[string]string{adminToken: "secret\n", "registry.db": ""} {
+		if err := os.WriteFile(filepath.Join(data, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	lock(t, filepath.Join(data, "registry.db"))
+	_, port, err := net.SplitHostPort(l.address())
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := credential.File{HTTP: l.address(), HTTPPin: credential.PinOf(l.Certificate()), DataDir: data}
+	for _, c := range []struct {
+		args string
+		pin  string
+		says string // "" is let in
+	}{
+		{"", file.HTTPPin, ""},
+		{"--server localhost:" + port, file.HTTPPin, ""},
+		{"--server https://[::1]:" + port, file.HTTPPin, ""},
+		{"--server " + l.address(), strings.Repeat("ab", 32), "not the one that is pinned"},
+		{"--server http://" + l.address(), file.HTTPPin, "is not a registry server"},
+	} {
+		file.HTTPPin = c.pin
+		if err := credential.Write(defaultPort, file); err != nil {
+			t.Fatal(err)
+		}
+		code, _, stderr := ctl(t, "", append([]string{"get", "services"}, strings.Fields(c.args)...)...)
+		if (code == 0) != (c.says == "") || !strings.Contains(stderr, c.says) {
+			t.Errorf("%q: %d %q", c.args, code, stderr)
+		}
 	}
 }

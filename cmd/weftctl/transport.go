@@ -21,8 +21,8 @@ import (
 // errWrongPin is in the chain of the error about a server with another key than the pin says.
 var errWrongPin = errors.New("its key is not the one that is pinned")
 
-// pinFor takes --pin or WEFT_PIN, or else what the running server of this user has written down for this address.
-func pinFor(flag string, base *url.URL) (string, error) {
+// pinFor takes --pin or WEFT_PIN, or else what the running server of this user has written down.
+func pinFor(flag string, base *url.URL, f credential.File) (string, error) {
 	if base.Scheme != "https" {
 		return "", nil
 	}
@@ -36,8 +36,7 @@ func pinFor(flag string, base *url.URL) (string, error) {
 		}
 		return pin, nil
 	}
-	f, _ := local(base.Host)
-	return f.Pin, nil
+	return f.HTTPPin, nil
 }
 
 // transport is how the server is reached: never by a proxy, which would see the token.

@@ -161,7 +161,7 @@ func (e *entry) tell() {
 func (e *entry) tellRules() {
 	e.refused = nil
 	for _, w := range slices.Clone(e.rulers) {
-		e.refused = append(e.refused, w.set(e.service, e.rules)...)
+		e.refused = append(e.refused, w.set(e.service, e.snapshot.Revision.Epoch, e.rules)...)
 	}
 }
 
@@ -275,7 +275,7 @@ func (e *entry) addRuler(w *ruleWatcher) {
 	if !e.isKnown() {
 		return
 	}
-	if refused := w.set(e.service, e.rules); len(refused) > 0 {
+	if refused := w.set(e.service, e.snapshot.Revision.Epoch, e.rules); len(refused) > 0 {
 		e.refused = append(e.refused, refused...)
 		e.source.session.Nack(e.service, e.nacks())
 	}

@@ -88,14 +88,16 @@ type ruleWatcher struct {
 	mu    sync.Mutex // also makes the calls of apply one at a time; taken with an entry's held
 	wants int
 	parts map[string][]rule.Rule // by service
+	epoch uint64                 // of the rules that came last
 }
 
 // set takes the rules of one service and returns the refused ones among them. Nothing is applied before the rules
 // of all services are known.
-func (w *ruleWatcher) set(service string, set ruleSet) (refused []rule.Nack) {
+func (w *ruleWatcher) set(service string, epoch uint64, set ruleSet) (refused []rule.Nack) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.parts[service] = set.list()
+	w.epoch = epoch
 	if len(w.parts) < w.wants {
 		return nil
 	}
@@ -107,12 +109,13 @@ func (w *ruleWatcher) set(service string, set ruleSet) (refused []rule.Nack) {
 	return refused
 }
 
-// union has each rule once: a rule for all services comes with each of them, and of its versions the newest counts.
+// union has each rule once: a rule for all services comes with each of them, and of its versions the newest counts. After a
+// restore of the registry that is the one of its present epoch, though its number be smaller.
 func (w *ruleWatcher) union() []rule.Rule {
 	newest := map[rule.Key]rule.Rule{}
 	for _, part := range w.parts {
 		for _, r := range part {
-			if have, ok := newest[r.Key()]; !ok || number(have) < number(r) {
+			if have, ok := newest[r.Key()]; !ok || w.older(have, r) {
 				newest[r.Key()] = r
 			}
 		}
@@ -124,9 +127,14 @@ func (w *ruleWatcher) union() []rule.Rule {
 	return out
 }
 
-func number(r rule.Rule) uint64 {
-	revision, _ := discovery.ParseRevision(r.Revision)
-	return revision.Number
+// older reports whether rule a is to give way to b.
+func (w *ruleWatcher) older(a, b rule.Rule) bool {
+	at, _ := discovery.ParseRevision(a.Revision)
+	bt, _ := discovery.ParseRevision(b.Revision)
+	if at.Epoch != bt.Epoch && (at.Epoch == w.epoch || bt.Epoch == w.epoch) {
+		return bt.Epoch == w.epoch
+	}
+	return at.Number < bt.Number
 }
 
 func wireNacks(nacks []rule.Nack) (out []*weftv1.Nack) {

@@ -131,7 +131,7 @@ func (c *Catalog) at(number uint64) discovery.Revision {
 }
 
 func (c *Catalog) saveCeiling(ceiling uint64) error {
-	err := c.st.Commit([]store.Write{{Key: ceilingKey, Value: binary.BigEndian.AppendUint64(nil, ceiling), Revision: c.revision}})
+	err := c.st.Commit([]store.Write{{Key: ceilingKey, Value: binary.BigEndian.AppendUint64(nil, ceiling)}})
 	if err == nil {
 		c.ceiling = ceiling
 	}

@@ -162,14 +162,14 @@ func (in *instance) withHealth(health state, failing bool) *instance {
 	return &out
 }
 
-// same reports whether two instances differ in nothing but key and revision. a may be nil.
-func (a *instance) same(b *instance) bool {
-	if a == nil {
+// same reports whether two instances differ in nothing but key and revision. in may be nil.
+func (in *instance) same(other *instance) bool {
+	if in == nil {
 		return false
 	}
-	x, y := *a, *b
-	x.number, x.revision, x.extra = y.number, y.revision, y.extra
-	return x == y && a.extra.same(b.extra)
+	a, b := *in, *other
+	a.number, a.revision, a.extra = b.number, b.revision, b.extra
+	return a == b && in.extra.same(other.extra)
 }
 
 func (e *extra) same(f *extra) bool {

@@ -128,14 +128,16 @@ func (l *list) remove(id string, draft uint64) *instance {
 	return in
 }
 
-// merge joins a chunk that became small with the next one, if both fit well in one.
+// merge joins a chunk that became small with the next or the one before, if both fit well in one.
 func (l *list) merge(i int, draft uint64) {
-	if i+1 == len(l.chunks) || len(l.chunks[i].instances)+len(l.chunks[i+1].instances) > maxChunk*3/4 {
-		return
+	for _, i := range []int{i, i - 1} {
+		if i >= 0 && i+1 < len(l.chunks) && len(l.chunks[i].instances)+len(l.chunks[i+1].instances) <= maxChunk*3/4 {
+			c, next := l.edit(i, draft), l.chunks[i+1]
+			c.instances, c.newest = append(c.instances, next.instances...), max(c.newest, next.newest)
+			l.chunks = slices.Delete(l.chunks, i+1, i+2)
+			return
+		}
 	}
-	c, next := l.edit(i, draft), l.chunks[i+1]
-	c.instances, c.newest = append(c.instances, next.instances...), max(c.newest, next.newest)
-	l.chunks = slices.Delete(l.chunks, i+1, i+2)
 }
 
 // all goes through the instances in the order of their ids.

@@ -181,7 +181,7 @@ func (d *draft) setOrder(key InstanceKey, o *order) {
 
 // storeOrder writes an order and gives its text.
 func (d *draft) storeOrder(b *store.Batch, key InstanceKey, o *order) []byte {
-	value, _ := json.Marshal(o) // texts and numbers: it cannot fail
+	value, _ := json.Marshal(o) //nolint:errchkjson // texts and numbers: it cannot fail
 	d.setOrder(key, o)
 	b.Put(orderKey(key), value)
 	return value

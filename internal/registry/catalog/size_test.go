@@ -92,7 +92,7 @@ func TestSize(t *testing.T) {
 		own := heap - min(before, heap)
 		t.Logf("%s: heap %.1f MiB (%d bytes an instance), anonymous %.1f MiB, file %.1f MiB (%d bytes an instance)", what,
 			float64(own)/(1<<20), int(own)/(services*each), float64(anonymous)/(1<<20), float64(info.Size())/(1<<20), int(info.Size())/(services*each))
-		if most := uint64(services*each*240 + 4<<20); own > most { // tombstones and events included
+		if most := uint64(services*each*240 + 10<<20); own > most { // with tombstones, events, and what the store keeps for its watchers
 			t.Errorf("%s: %d bytes of heap, want at most %d", what, own, most)
 		}
 		if os.Getenv("WEFT_PROVE") == "full" && anonymous > 50<<20 {

@@ -2,8 +2,6 @@ package catalog
 
 import (
 	"context"
-	"strings"
-	"time"
 
 	"github.com/weftmesh/weft/discovery"
 	"github.com/weftmesh/weft/internal/registry/audit"
@@ -46,9 +44,6 @@ func (c *Catalog) write(ctx context.Context, op func(*draft, *store.Batch) (uint
 	return c.at(at), nil
 }
 
-// maxDetail bounds the detail of an audit entry, in bytes.
-const maxDetail = 1024
-
 // auditor appends what one operation changes to the audit log, if somebody is to be named.
 type auditor struct {
 	c     *Catalog
@@ -67,11 +62,7 @@ func (a auditor) add(action, kind, namespace, target, detail string) {
 	if !a.named {
 		return
 	}
-	if len(detail) > maxDetail {
-		detail = strings.ToValidUTF8(detail[:maxDetail-3], "") + "…"
-	}
 	a.c.audit.Append(a.b, audit.Entry{
-		At:        time.Now().UTC().Truncate(time.Millisecond),
 		Actor:     a.actor,
 		Action:    action,
 		Kind:      kind,

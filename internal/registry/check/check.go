@@ -161,9 +161,7 @@ func (c *Checker) refresh(now time.Time) {
 		there[checked.InstanceKey] = struct{}{}
 		old := c.targets[checked.InstanceKey]
 		if old != nil && old.same(checked) {
-			if old.update(checked) && old.unhealthy { // written anew, perhaps without what was found
-				tell[checked.InstanceKey] = true
-			}
+			old.Instance = checked.Instance
 			continue
 		}
 		if old != nil {
@@ -210,16 +208,16 @@ func (c *Checker) launch(ctx context.Context, now time.Time) {
 	}
 }
 
-// settle takes the result of a check, and those of others that ended meanwhile. Before one of them decides anything, what
-// the catalog said last is looked at: the instance may have been replaced.
+// settle takes the result of a check, and those of others that ended meanwhile. Before one of them is told, what the
+// catalog said last is looked at: the instance may have been replaced.
 func (c *Checker) settle(first result) {
 	results := []result{first}
 	for len(c.results) > 0 {
 		results = append(results, <-c.results)
 	}
 	c.running -= len(results)
-	decides := func(r result) bool { return r.target.decides(r.err) }
-	if c.stale = c.stale || len(c.changed) > 0; c.stale && slices.ContainsFunc(results, decides) {
+	tells := func(r result) bool { return r.target.tells(r.err) }
+	if c.stale = c.stale || len(c.changed) > 0; c.stale && slices.ContainsFunc(results, tells) {
 		c.refresh(time.Now())
 	}
 	tell := make(map[catalog.InstanceKey]bool)
@@ -241,10 +239,12 @@ func (c *Checker) judge(t *target, err error, tell map[catalog.InstanceKey]bool)
 		t.denied = true
 		return
 	}
+	if t.tells(err) {
+		tell[t.InstanceKey] = err != nil
+	}
 	if !t.judge(err) {
 		return
 	}
-	tell[t.InstanceKey] = t.unhealthy
 	if t.unhealthy {
 		c.log.Warn("check: the instance is unhealthy", "service", t.Service.String(), "id", t.ID, "failures", t.failures, "error", err)
 	} else {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"strings"
 	"sync"
 	"testing"
@@ -64,9 +65,7 @@ func (w *world) SetChecked(unhealthy map[catalog.InstanceKey]bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.told += len(unhealthy)
-	for key, bad := range unhealthy {
-		w.found[key] = bad
-	}
+	maps.Copy(w.found, unhealthy)
 }
 
 func (w *world) probe(ctx context.Context, c catalog.Checked) error {
@@ -127,6 +126,14 @@ func (w *world) answers(id string, err error) {
 	w.answer[id+":80"] = err
 }
 
+// times says how often an instance was asked.
+func (w *world) times(id string) int {
+	synctest.Wait()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.asked[id]
+}
+
 func (w *world) want(id string, unhealthy bool) {
 	w.t.Helper()
 	synctest.Wait()
@@ -158,8 +165,8 @@ func TestOffUnlessEnabled(t *testing.T) {
 			w.put("a", nil)
 			time.Sleep(time.Minute)
 			synctest.Wait()
-			if asked := w.asked["a"] > 0; asked != enabled {
-				t.Errorf("enabled %v: it was asked %d times", enabled, w.asked["a"])
+			if asked := w.times("a") > 0; asked != enabled {
+				t.Errorf("enabled %v: it was asked %d times", enabled, w.times("a"))
 			}
 		})
 	}
@@ -170,8 +177,8 @@ func TestFailuresInARow(t *testing.T) {
 	bubble(t, func(w *world) {
 		w.put("a", nil)
 		once := func() {
-			before := w.asked["a"]
-			for w.asked["a"] == before {
+			before := w.times("a")
+			for w.times("a") == before {
 				time.Sleep(time.Second)
 				synctest.Wait()
 			}
@@ -195,8 +202,8 @@ func TestFailuresInARow(t *testing.T) {
 		w.want("a", true)
 		once()
 		w.want("a", false)
-		if w.told != 2 {
-			t.Errorf("told %d times, want 2", w.told)
+		if w.told != 3 || strings.Count(w.log.String(), "check:") != 2 {
+			t.Errorf("told %d times, want 3: unhealthy, still so, healthy; log %s", w.told, &w.log)
 		}
 	})
 }
@@ -208,7 +215,7 @@ func TestTerms(t *testing.T) {
 		w.put("a", func(c *catalog.Checked) {
 			c.Check.Interval, c.Check.Timeout, c.Check.Failures = time.Minute, 30*time.Second, 1
 		})
-		for w.asked["a"] == 0 {
+		for w.times("a") == 0 {
 			time.Sleep(time.Second)
 			synctest.Wait()
 		}
@@ -228,18 +235,20 @@ func TestInterval(t *testing.T) {
 		}
 		time.Sleep(5 * time.Second)
 		synctest.Wait()
-		if early := len(w.asked); early < n/5 || early > n*4/5 {
+		w.mu.Lock()
+		early := len(w.asked)
+		w.mu.Unlock()
+		if early < n/5 || early > n*4/5 {
 			t.Errorf("%d of %d were asked in the first half of the first interval", early, n)
 		}
 		time.Sleep(1000 * time.Second)
-		synctest.Wait()
+		w.Close()
 		for id, asked := range w.asked {
 			if asked < 95 || asked > 105 {
 				t.Errorf("%s was asked %d times in 100 intervals", id, asked)
 			}
 		}
 		due := make(map[time.Duration]bool)
-		w.Close()
 		for _, target := range w.targets {
 			due[target.due.Sub(w.targets[key("0")].due)] = true
 		}
@@ -257,7 +266,7 @@ func TestBoundedConcurrency(t *testing.T) {
 			w.put(fmt.Sprint(i), func(c *catalog.Checked) { c.Check.Failures = 1 })
 		}
 		time.Sleep(2 * time.Minute)
-		synctest.Wait()
+		w.Close()
 		if w.most != maxRunning {
 			t.Errorf("%d checks at once, want %d", w.most, maxRunning)
 		}
@@ -297,7 +306,7 @@ func TestGoneMeanwhile(t *testing.T) {
 				w.answers("a", errDown)
 				w.takes = time.Second
 				w.put("a", func(c *catalog.Checked) { c.Check.Failures = 1 })
-				for w.asked["a"] == 0 {
+				for w.times("a") == 0 {
 					time.Sleep(100 * time.Millisecond)
 					synctest.Wait()
 				}
@@ -305,7 +314,7 @@ func TestGoneMeanwhile(t *testing.T) {
 				tt.change(w)
 				time.Sleep(time.Second)
 				w.want("a", tt.want)
-				if asked := w.asked["a"]; tt.want && asked != 1 {
+				if asked := w.times("a"); tt.want && asked != 1 {
 					t.Errorf("asked %d times: a running check was restarted", asked)
 				}
 			})
@@ -325,13 +334,14 @@ func TestReplacedWhileUnhealthy(t *testing.T) {
 		for _, id := range []string{"moved", "unchecked", "labelled"} {
 			w.want(id, true)
 		}
-		delete(w.found, key("labelled")) // the catalog forgot it with the write
+		w.SetChecked(map[catalog.InstanceKey]bool{key("labelled"): false}) // the catalog forgot it with the write
 		w.put("moved", func(c *catalog.Checked) { c.Instance.Address = "new:80" })
 		w.put("labelled", func(c *catalog.Checked) { c.Instance.Weight = 7 })
 		w.remove("unchecked")
 		time.Sleep(2 * time.Second)
 		w.want("moved", false)
 		w.want("unchecked", false)
+		time.Sleep(10 * time.Second)
 		w.want("labelled", true)
 		w.Close()
 		if len(w.targets) != 2 || len(w.queue)+w.running < 2 {
@@ -367,8 +377,8 @@ func TestDeniedSaysNothing(t *testing.T) {
 		if got := w.log.String(); strings.Count(got, "not checked") != 1 || !strings.Contains(got, "127.0.0.1:80 is loopback") {
 			t.Errorf("log %s", got)
 		}
-		if w.asked["a"] < 50 {
-			t.Errorf("asked %d times: its name may resolve to something else later", w.asked["a"])
+		if w.times("a") < 50 {
+			t.Errorf("asked %d times: its name may resolve to something else later", w.times("a"))
 		}
 	})
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"syscall"
 )
 
@@ -97,10 +98,8 @@ func special(ip netip.Addr) string {
 	case reserved.Contains(ip):
 		return "broadcast or reserved"
 	}
-	for _, m := range metadata {
-		if ip == m {
-			return "the metadata service of a cloud"
-		}
+	if slices.Contains(metadata, ip) {
+		return "the metadata service of a cloud"
 	}
 	return ""
 }

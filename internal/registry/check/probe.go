@@ -32,12 +32,14 @@ type prober struct {
 	guard guard
 	tls   *tls.Config
 
-	resolver  *net.Resolver // nil: the host's; a seam of tests
-	redirects bool          // follow redirects: a seam of tests
+	// Seams of tests.
+	names     func(ctx context.Context, network, address string) (net.Conn, error) // connects to a name server
+	redirects bool                                                                 // follow them
 }
 
 func newProber(opt Options) *prober {
 	return &prober{
+		names: new(net.Dialer).DialContext,
 		guard: guard{allow: masked(opt.Allow), own: opt.Own, hosts: net.InterfaceAddrs},
 		// A check asks whether somebody answers. Who it is, callers verify, with a name that is not known here.
 		tls: &tls.Config{InsecureSkipVerify: true, MinVersion: tls.VersionTLS12}, //nolint:gosec // as said
@@ -67,8 +69,18 @@ func (p *prober) ask(ctx context.Context, c catalog.Checked) error {
 
 // dial makes the one kind of connection that there is in here.
 func (p *prober) dial(ctx context.Context, address string) (net.Conn, error) {
-	d := net.Dialer{Control: p.guard.control, Resolver: p.resolver, KeepAliveConfig: net.KeepAliveConfig{Enable: false}}
+	d := net.Dialer{Control: p.guard.control, Resolver: &net.Resolver{PreferGo: true, Dial: p.nameServer}, KeepAlive: -1}
 	return d.DialContext(ctx, "tcp", address)
+}
+
+// nameServer makes a connection that ends with the check. Else a lookup which nobody waits for any more would go on for
+// as long as the name server says nothing.
+func (p *prober) nameServer(ctx context.Context, network, address string) (net.Conn, error) {
+	conn, err := p.names(ctx, network, address)
+	if err == nil {
+		context.AfterFunc(ctx, func() { conn.Close() })
+	}
+	return conn, err
 }
 
 func (p *prober) tcp(ctx context.Context, address string) error {
@@ -136,6 +148,7 @@ func (p *prober) transport(in discovery.Instance) *http.Transport {
 		DisableKeepAlives:      true,
 		DisableCompression:     true,
 		MaxResponseHeaderBytes: maxAnswer,
+		ReadBufferSize:         512, // net/http logs so much of what a server says unasked
 	}
 }
 

@@ -1,7 +1,6 @@
 package check
 
 import (
-	"maps"
 	"math/rand/v2"
 	"time"
 
@@ -54,16 +53,16 @@ func (t *target) same(checked catalog.Checked) bool {
 		a.TLS == b.TLS && t.Check == withDefaults(checked.Check)
 }
 
-// update takes over the rest of the instance, and reports whether anything differs.
-func (t *target) update(checked catalog.Checked) bool {
-	a, b := t.Instance, checked.Instance
-	t.Instance = checked.Instance
-	return a.Weight != b.Weight || a.State != b.State || a.Locality != b.Locality || !maps.Equal(a.Labels, b.Labels)
+// tells reports whether a result is to be told. That it is unhealthy is said again each time: the catalog forgets it when
+// the instance is removed and put back.
+func (t *target) tells(err error) bool {
+	return t.unhealthy || err != nil && t.failures+1 >= t.Check.Failures
 }
 
 // judge counts a result, and reports whether the instance changed between healthy and unhealthy.
 func (t *target) judge(err error) (changed bool) {
-	if changed = t.decides(err); changed {
+	if t.tells(err) {
+		changed = t.unhealthy != (err != nil)
 		t.unhealthy = err != nil
 	}
 	t.failures++
@@ -77,14 +76,6 @@ func (t *target) judge(err error) (changed bool) {
 func (t *target) again(now time.Time) {
 	interval := t.Check.Interval
 	t.due = now.Add(interval - interval/10 + rand.N(interval/5))
-}
-
-// decides reports whether a result would change between healthy and unhealthy.
-func (t *target) decides(err error) bool {
-	if err == nil {
-		return t.unhealthy
-	}
-	return !t.unhealthy && t.failures+1 >= t.Check.Failures
 }
 
 // queue is a heap of targets, the one that is due first on top.

@@ -58,16 +58,24 @@ func TestRegisteringAgainDuringExpiry(t *testing.T) {
 	l := New(cat, nil)
 	defer cat.Close()
 	defer l.Close()
-	l.Track(inst(), time.Second)
-	put(t, cat, time.Second)
+	const ttl = 500 * time.Millisecond
+	l.Track(inst(), ttl)
+	put(t, cat, ttl)
 	st.delay.Store(int64(300 * time.Millisecond))
-	time.Sleep(5150 * time.Millisecond) // expired after 4.3 s; the delete is at the disk from the scan at 5 s on
-	l.Track(inst(), time.Second)
-	put(t, cat, time.Second)
-	time.Sleep(7 * time.Second) // never renewed
-	if in, _, ok := cat.Instance(product, "x"); ok {
-		t.Errorf("7 ttls after its last sign of life: %v", in.State)
+	time.Sleep(3150 * time.Millisecond) // expired after 2.1 s; the delete is at the disk from the scan at 3 s on
+	l.Track(inst(), ttl)
+	put(t, cat, ttl)
+	if !cat.Has(catalog.KeyOf(inst())) {
+		t.Fatal("it registered again and is not there")
 	}
+	for range 200 { // it is never renewed; a lease takes 3 to 4 s
+		if !cat.Has(catalog.KeyOf(inst())) {
+			return
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+	in, _, _ := cat.Instance(product, "x")
+	t.Errorf("40 ttls after its last sign of life: %v", in.State)
 }
 
 // A renewal that overtakes the registration's commit leaves the lease.

@@ -5,16 +5,67 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/weftmesh/weft/internal/registry/store"
 )
 
-// failing is a store whose commits can be made to fail or to hang.
+// failing is a store whose commits can be made to fail.
 type failing struct {
 	*store.Memory
 	fail error
+}
+
+// hanging is a store whose commits hang while hang is not nil.
+type hanging struct {
+	*store.Memory
+	hang atomic.Pointer[chan struct{}]
+}
+
+func (h *hanging) Commit(writes []store.Write) error {
+	if hang := h.hang.Load(); hang != nil {
+		<-*hang
+	}
+	return h.Memory.Commit(writes)
+}
+
+func TestAliveUnlessCommitsHang(t *testing.T) {
+	st := &hanging{Memory: store.NewMemory()}
+	s, err := New(Config{GRPCAddr: "127.0.0.1:0", HTTPAddr: "127.0.0.1:0", Store: st})
+	if err != nil {
+		t.Fatal(err)
+	}
+	hang := make(chan struct{})
+	st.hang.Store(&hang)
+	written := make(chan error)
+	go func() {
+		_, err := s.rooms.Load().catalog.Do(context.Background(), func(b *store.Batch) error { b.Put("t/x", nil); return nil })
+		written <- err
+	}()
+	for end := time.Now().Add(20 * time.Second); ; {
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+		err = s.Alive(ctx)
+		cancel()
+		if err != nil || time.Now().After(end) {
+			break
+		}
+	}
+	if !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("while a commit hangs: %v", err)
+	}
+	st.hang.Store(nil)
+	close(hang)
+	if err := <-written; err != nil {
+		t.Error(err)
+	}
+	if err := s.Alive(t.Context()); err != nil {
+		t.Errorf("afterwards: %v", err)
+	}
+	if err := s.release(); err != nil {
+		t.Error(err)
+	}
 }
 
 func (f *failing) Commit(writes []store.Write) error {

@@ -114,16 +114,13 @@ func (r *rooms) addSessions(identity *access.Identity) {
 	r.onClose(r.closeSessions)
 }
 
-// authorize lets a session begin. The session says the rest: that it is locked out, or that its role opens none.
+// authorize says what a session may do. That a role opens none is told by the session.
 func (r *rooms) authorize(_ context.Context, token, from string) (access.Grant, error) {
 	grant, err := r.tokens.Check(token, from)
-	if err == nil {
-		return grant, nil
+	if errors.Is(err, access.ErrUnknown) || errors.Is(err, access.ErrExpired) {
+		err = fmt.Errorf("%w; SDKs of the same user find theirs by themselves, others need the one in workload.token of the server's data directory (WEFT_TOKEN)", err)
 	}
-	if _, ok := errors.AsType[*access.Locked](err); ok {
-		return grant, err
-	}
-	return grant, fmt.Errorf("%w; SDKs of the same user find theirs by themselves, others need the one in workload.token of the server's data directory (WEFT_TOKEN)", err)
+	return grant, err
 }
 
 // closeSessions ends all sessions, then the connections.

@@ -7,6 +7,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"google.golang.org/grpc/codes"
+
 	weftv1 "github.com/weftmesh/weft/api/weft/v1"
 	"github.com/weftmesh/weft/discovery"
 	"github.com/weftmesh/weft/internal/registry/catalog"
@@ -184,4 +186,50 @@ func TestPipelinedOrder(t *testing.T) {
 			t.Errorf("the session holds %v", in)
 		}
 	})
+}
+
+// A process uses at most so many services in a session, and a message is about at most so many instances.
+func TestSessionBounds(t *testing.T) {
+	subscribe := func(n int) *weftv1.ConnectRequest {
+		m := &weftv1.Subscribe{}
+		for i := range n {
+			m.Interests = append(m.Interests, &weftv1.Interest{Service: fmt.Sprintf("s%d.shop", i)})
+		}
+		return &weftv1.ConnectRequest{Message: &weftv1.ConnectRequest_Subscribe{Subscribe: m}}
+	}
+	deregister := func(n int) *weftv1.ConnectRequest {
+		return &weftv1.ConnectRequest{Message: &weftv1.ConnectRequest_Deregister{Deregister: &weftv1.Deregister{Seq: 1, Ids: make([]string, n)}}}
+	}
+	for name, test := range map[string]struct {
+		m    *weftv1.ConnectRequest
+		code codes.Code
+	}{
+		"services":                {subscribe(maxSubscriptions), codes.OK},
+		"one service too many":    {subscribe(maxSubscriptions + 1), codes.ResourceExhausted},
+		"ids":                     {deregister(maxIDs), codes.OK},
+		"one id too many":         {deregister(maxIDs + 1), codes.InvalidArgument},
+		"a message that is large": {deregister(1 << 20), codes.ResourceExhausted},
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, Options{}, func(f *fixture) {
+				c := f.connect("proc-1")
+				defer c.close()
+				c.send(test.m)
+				if test.code != codes.OK {
+					c.wantFailure(test.code, "")
+					return
+				}
+				c.settle(7, 0)
+				for {
+					m := c.recv()
+					if m.GetSettled() != nil {
+						break
+					}
+					if u := m.GetUpdate(); u != nil {
+						c.ack(u)
+					}
+				}
+			})
+		})
+	}
 }

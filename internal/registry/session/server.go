@@ -46,7 +46,6 @@ func ServerOptions() []grpc.ServerOption {
 		grpc.InTapHandle(cancellable),
 		grpc.ReadBufferSize(2 << 10), // most sessions are idle; a buffer for each would be most of the memory
 		grpc.WriteBufferSize(8 << 10),
-		grpc.SharedWriteBuffer(true),
 		grpc.MaxConcurrentStreams(100),
 		grpc.MaxRecvMsgSize(1 << 20),
 		grpc.MaxHeaderListSize(16 << 10),

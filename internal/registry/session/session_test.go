@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
-	"go.uber.org/goleak"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
@@ -29,8 +28,6 @@ import (
 	"github.com/weftmesh/weft/internal/registry/store"
 	"github.com/weftmesh/weft/rule"
 )
-
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 var product = discovery.Name{Service: "product", Namespace: "shop"}
 

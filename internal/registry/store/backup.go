@@ -95,12 +95,17 @@ func (b *backupWriter) trailer() {
 }
 
 // CheckBackup reads a backup to its end. Its error wraps [ErrBackup] unless r itself fails.
-func CheckBackup(r io.Reader) (Info, error) { return readBackup(r, func(Entry) error { return nil }) }
+func CheckBackup(r io.Reader) (Info, error) {
+	return newBackupReader(r).run(func(Entry) error { return nil })
+}
 
-// readBackup calls fn for every entry, long before it is known whether the backup is whole. An entry's value is valid
-// during the call only.
-func readBackup(r io.Reader, fn func(Entry) error) (Info, error) {
-	b := &backupReader{in: bufio.NewReaderSize(r, 64<<10), sum: sha256.New(), families: make(map[string]bool)}
+func newBackupReader(r io.Reader) *backupReader {
+	return &backupReader{in: bufio.NewReaderSize(r, 64<<10), max: maxBackup, sum: sha256.New(), families: make(map[string]bool)}
+}
+
+// run calls fn for every entry, long before it is known whether the backup is whole. An entry's value is valid during
+// the call only.
+func (b *backupReader) run(fn func(Entry) error) (Info, error) {
 	if err := b.header(); err != nil {
 		return Info{}, err
 	}
@@ -124,6 +129,7 @@ func readBackup(r io.Reader, fn func(Entry) error) (Info, error) {
 
 type backupReader struct {
 	in       *bufio.Reader
+	max      int64 // bytes
 	sum      hash.Hash
 	info     Info
 	last     string // key
@@ -145,8 +151,8 @@ func (b *backupReader) read(p []byte) error {
 		return b.bad("it ends after %d bytes: it was cut off", b.info.Bytes)
 	case err != nil:
 		return err
-	case b.info.Bytes > maxBackup:
-		return b.bad("more than %d bytes", maxBackup)
+	case b.info.Bytes > b.max:
+		return b.bad("more than %d bytes", b.max)
 	}
 	b.sum.Write(p)
 	return nil

@@ -287,11 +287,16 @@ func TestFullIsNotLatched(t *testing.T) {
 			wantContent(t, st, "", "freed=1")
 		})
 	}
-	t.Run("a sync that finds no space is latched", func(t *testing.T) {
-		st := mustOpen(t, t.TempDir())
-		st.commit = failCommit(syscall.ENOSPC)
-		wantError(t, st.Commit([]Write{put("a", "1")}), ErrBroken, "restarted")
-	})
+	for name, cause := range map[string]error{
+		"a sync":             syscall.ENOSPC,
+		"the sync of growth": fmt.Errorf("file sync error: %s", &os.PathError{Op: "sync", Path: "registry.db", Err: syscall.ENOSPC}),
+	} {
+		t.Run(name+" that finds no space is latched", func(t *testing.T) {
+			st := mustOpen(t, t.TempDir())
+			st.commit = failCommit(cause)
+			wantError(t, st.Commit([]Write{put("a", "1")}), ErrBroken, "restarted")
+		})
+	}
 }
 
 // TestFault damages the file under an open store: what the memory map meets is an error.

@@ -61,7 +61,7 @@ func private[T any](of any, path ...string) *T {
 	for _, name := range path {
 		v = v.FieldByName(name)
 	}
-	return (*T)(unsafe.Pointer(v.UnsafeAddr())) //nolint:gosec // see above
+	return (*T)(unsafe.Pointer(v.UnsafeAddr()))
 }
 
 // attach opens the store in a directory with the disk below it.

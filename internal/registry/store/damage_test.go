@@ -48,9 +48,9 @@ func newVictim(t *testing.T) *victim {
 }
 
 // memoryDir is a directory in memory, where there is one: to open an image syncs, which proves nothing about it.
-func memoryDir(t *testing.T) string {
+func memoryDir(t testing.TB) string {
 	t.Helper()
-	dir, err := os.MkdirTemp("/dev/shm", "weft")
+	dir, err := os.MkdirTemp("/dev/shm", "weft") //nolint:usetesting // elsewhere
 	if err != nil {
 		return t.TempDir()
 	}

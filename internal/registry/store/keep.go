@@ -6,7 +6,6 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"strings"
 	"time"
 )
 
@@ -56,27 +55,14 @@ func settle(folder, temp string, now time.Time) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	name := backupPrefix + now.UTC().Format(stamp) + backupSuffix
 	if names := newestFirst(folder, backupPrefix); len(names) > 0 {
 		newest := filepath.Join(folder, names[0])
 		if last, err := checkBackupFile(newest); err == nil && last == info {
 			return newest, os.Remove(temp)
 		}
-		if name <= names[0] {
-			name = after(names[0])
-		}
 	}
-	path := filepath.Join(folder, name)
+	path := filepath.Join(folder, backupPrefix+nextStamp(folder, backupPrefix, now)+backupSuffix)
 	return path, os.Rename(temp, path)
-}
-
-// after gives a name just above one of an earlier backup.
-func after(name string) string {
-	at, err := time.Parse(stamp, strings.TrimPrefix(name, backupPrefix)[:len(stamp)])
-	if err != nil {
-		return name // newestFirst lists none of these
-	}
-	return backupPrefix + at.Add(time.Millisecond).Format(stamp) + backupSuffix
 }
 
 // sweep removes what a server left that died while it saved.

@@ -2,6 +2,7 @@ package store
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -27,6 +28,10 @@ func child() bool {
 	dir := os.Getenv(childDir)
 	if dir == "" {
 		return false
+	}
+	if os.Getenv(restoreForever) != "" {
+		restoreOn(dir)
+		return true
 	}
 	writeOn(dir, os.Getenv("WEFT_STORE_TEST_EARLY") != "")
 	return true
@@ -156,4 +161,72 @@ func TestKillControl(t *testing.T) {
 		}
 	}
 	t.Errorf("%d keys were acknowledged before they were written, and none is lost", len(acked))
+}
+
+// restoreForever makes the child restore one backup after the other.
+const restoreForever = "WEFT_STORE_TEST_RESTORE"
+
+// alternative makes one of two backups.
+func alternative(name string) []byte {
+	entries := make([]Entry, 3*chunkKeys)
+	for i := range entries {
+		entries[i] = Entry{Key: fmt.Sprintf("i/%06d", i), Value: []byte(name)}
+	}
+	return handmade(1, entries...)
+}
+
+func restoreOn(dir string) {
+	backups := [][]byte{alternative("one"), alternative("two")}
+	for i := 0; ; i++ {
+		if _, err := Restore(dir, bytes.NewReader(backups[i%2])); err != nil {
+			say("error " + err.Error())
+			return
+		}
+		say("restored")
+	}
+}
+
+// TestKillRestore kills a process that restores: the store is the whole of the one backup or of the other.
+func TestKillRestore(t *testing.T) {
+	rounds := 6
+	if full() {
+		rounds = 100
+	}
+	dir := t.TempDir()
+	for i := range rounds {
+		cmd := exec.Command(os.Args[0], "-test.run=^$")
+		cmd.Env = append(os.Environ(), childDir+"="+dir, restoreForever+"=1")
+		out, err := cmd.StdoutPipe()
+		if err := errors.Join(err, cmd.Start()); err != nil {
+			t.Fatal(err)
+		}
+		r := bufio.NewReader(out)
+		for range 2 {
+			if line, err := r.ReadString('\n'); line != "restored\n" {
+				t.Fatalf("the child says %q, %v", line, err)
+			}
+		}
+		time.Sleep(time.Duration(i) * 7 * time.Millisecond) // somewhere in the next one
+		if err := cmd.Process.Kill(); err != nil {
+			t.Fatal(err)
+		}
+		_ = cmd.Wait() // it was killed
+		wantOneOf(t, dir)
+	}
+}
+
+func wantOneOf(t *testing.T, dir string) {
+	t.Helper()
+	st, err := Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer st.Close()
+	seen := map[string]int{}
+	if err := st.Range("", func(e Entry) error { seen[string(e.Value)]++; return nil }); err != nil {
+		t.Fatal(err)
+	}
+	if len(seen) != 1 || seen["one"]+seen["two"] != 3*chunkKeys {
+		t.Errorf("%v: want all of one backup", seen)
+	}
 }

@@ -75,7 +75,7 @@ func build(path string, r io.Reader) (info Info, err error) {
 	if err != nil {
 		return Info{}, err
 	}
-	info, err = readBackup(r, b.add)
+	info, err = newBackupReader(r).run(b.add)
 	if err == nil {
 		err = b.finish(info.Revision)
 	}
@@ -88,7 +88,7 @@ func build(path string, r io.Reader) (info Info, err error) {
 // replace puts the new file in the place of the old, which keeps a second name. There is no moment without a file.
 func replace(dir string, now time.Time) error {
 	path := filepath.Join(dir, fileName)
-	old := filepath.Join(dir, replacedPrefix+now.UTC().Format(stamp))
+	old := filepath.Join(dir, replacedPrefix+nextStamp(dir, replacedPrefix, now))
 	if err := os.Link(path, old); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		if err := copyFile(path, old); err != nil {
 			return err
@@ -134,6 +134,19 @@ func prune(dir, prefix string, keep int) error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// nextStamp gives the time for the next file of a prefix. Stamps only grow, also when the clock is set back, so that the
+// newest file is the last that was made.
+func nextStamp(dir, prefix string, now time.Time) string {
+	next := now.UTC().Format(stamp)
+	if names := newestFirst(dir, prefix); len(names) > 0 {
+		last := names[0][len(prefix):][:len(stamp)]
+		if at, err := time.Parse(stamp, last); err == nil && next <= last {
+			return at.Add(time.Millisecond).Format(stamp)
+		}
+	}
+	return next
 }
 
 // newestFirst lists the files whose names start with the prefix and go on with the time.

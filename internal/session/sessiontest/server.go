@@ -14,7 +14,9 @@ import (
 	"maps"
 	"net"
 	"slices"
+	"strconv"
 	"sync"
+	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -28,6 +30,9 @@ import (
 
 // RenewEveryMs is what the server asks for.
 const RenewEveryMs = 5000
+
+// maxHeard bounds what is remembered of what was heard.
+const maxHeard = 10_000
 
 type stream = grpc.BidiStreamingServer[weftv1.ConnectRequest, weftv1.ConnectResponse]
 
@@ -43,6 +48,8 @@ type Server struct {
 	Refuse  func(*weftv1.Instance) *weftv1.Refusal // nil, or its result, accepts
 	Silent  bool                                   // no Result is sent
 	Mute    bool                                   // no Welcome is sent
+	Full    time.Duration                          // if set, every session is refused with this hint
+	Settle  func(*weftv1.Settle) *weftv1.Settled   // nil, or its result, does not answer
 	Answer  func(*weftv1.Interest) *weftv1.Update  // nil: the last snapshot of the service, if one was pushed
 
 	mu        sync.Mutex
@@ -163,6 +170,16 @@ func (s *Server) Push(u *weftv1.Update) {
 	}
 }
 
+// Send sends a message to all sessions, whatever it says.
+func (s *Server) Send(m *weftv1.ConnectResponse) {
+	s.mu.Lock()
+	to := slices.Collect(maps.Keys(s.open))
+	s.mu.Unlock()
+	for _, c := range to {
+		c.send(m)
+	}
+}
+
 // Heard returns the messages of a type that were received, and forgets all of that type.
 func Heard[T any](s *Server, pick func(*weftv1.ConnectRequest) *T) (out []*T) {
 	s.mu.Lock()
@@ -189,6 +206,10 @@ func (s *Server) Connect(st stream) error {
 	md, _ := metadata.FromIncomingContext(st.Context())
 	if got := md.Get("authorization"); s.Want != "" && !slices.Equal(got, []string{"Bearer " + s.Want}) {
 		return status.Error(codes.Unauthenticated, "the token is not known")
+	}
+	if s.Full > 0 {
+		st.SetTrailer(metadata.Pairs("grpc-retry-pushback-ms", strconv.FormatInt(s.Full.Milliseconds(), 10)))
+		return status.Error(codes.ResourceExhausted, "full")
 	}
 	c := &conn{stream: st, wants: map[string]bool{}}
 	first, err := st.Recv()
@@ -227,7 +248,9 @@ func (s *Server) closed(c *conn) {
 func (s *Server) hear(c *conn, m *weftv1.ConnectRequest) (answers []*weftv1.ConnectResponse) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.heard = append(s.heard, m)
+	if s.heard = append(s.heard, m); len(s.heard) > maxHeard {
+		s.heard = s.heard[maxHeard/2:]
+	}
 	for _, interest := range m.GetSubscribe().GetInterests() {
 		c.wants[interest.Service] = true
 		if u := s.answerTo(interest); u != nil {
@@ -245,6 +268,12 @@ func (s *Server) hear(c *conn, m *weftv1.ConnectRequest) (answers []*weftv1.Conn
 			delete(s.instances, id)
 		}
 		answers = append(answers, result(&weftv1.Result{Seq: deregister.Seq}))
+	}
+	if settle := m.GetSettle(); settle != nil && s.Settle != nil {
+		if answer := s.Settle(settle); answer != nil {
+			answer.Seq = settle.Seq
+			answers = append(answers, &weftv1.ConnectResponse{Message: &weftv1.ConnectResponse_Settled{Settled: answer}})
+		}
 	}
 	return answers
 }
