@@ -193,7 +193,7 @@ func TestRegistrations(t *testing.T) {
 	tb.print(t, fmt.Sprintf("durable registrations, %d writers", writers))
 
 	base := all["etcd"].perSecond()
-	atLeast(t, "registrations on the session beside etcd's shared lease", all["session"].perSecond()/base, 2, 0.8)
+	atLeast(t, "registrations on the session beside etcd's shared lease", all["session"].perSecond()/base, 2, 0.5)
 	atLeast(t, "registrations by REST beside etcd's shared lease", all["rest"].perSecond()/base, 1, 0.3)
 	atLeast(t, "registrations 50 at once beside etcd's shared lease", all["batch"].perSecond()/base, 10, 3)
 	atMost(t, "µs of server CPU for a registration on the session", all["session"].cpuSeconds()*1e6, 50, 150)

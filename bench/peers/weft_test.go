@@ -188,15 +188,23 @@ func closeAll(all []*session) {
 	})
 }
 
-// register announces instances and waits until they are on disk.
+// register announces instances and waits until they are on disk. A server that is too busy is asked again, as the SDK does.
 func (s *session) register(instances ...*weftv1.Instance) error {
-	s.seq++
-	err := s.Send(&weftv1.ConnectRequest{Message: &weftv1.ConnectRequest_Register{Register: &weftv1.Register{Seq: s.seq, Instances: instances}}})
-	if err != nil {
-		return err
+	for {
+		s.seq++
+		err := s.Send(&weftv1.ConnectRequest{Message: &weftv1.ConnectRequest_Register{Register: &weftv1.Register{Seq: s.seq, Instances: instances}}})
+		if err == nil {
+			err = s.awaitResult()
+		}
+		if !errors.Is(err, errBusy) {
+			return err
+		}
+		time.Sleep(100 * time.Millisecond)
 	}
-	return s.awaitResult()
 }
+
+// errBusy is a refusal that is not for long.
+var errBusy = errors.New("the server is busy")
 
 // deregister takes instances away.
 func (s *session) deregister(ids ...string) error {
@@ -215,10 +223,13 @@ func (s *session) awaitResult() error {
 			return err
 		}
 		if r := m.GetResult(); r.GetSeq() >= s.seq {
-			if len(r.GetRefusals()) > 0 {
-				return fmt.Errorf("refused: %v", r.GetRefusals()[0])
+			if len(r.GetRefusals()) == 0 {
+				return nil
 			}
-			return nil
+			if first := r.GetRefusals()[0]; first.GetCode() != "unavailable" {
+				return fmt.Errorf("refused: %v", first)
+			}
+			return errBusy
 		}
 	}
 }
