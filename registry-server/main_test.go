@@ -68,6 +68,7 @@ func TestParse(t *testing.T) {
 		{name: "backups", args: []string{"--backup-every=30m", "--backup-keep=3"}, want: with(func(c *server.Config) { c.BackupEvery, c.BackupKeep = 30*time.Minute, 3 })},
 		{name: "no backups", env: map[string]string{"WEFT_SERVER_BACKUP_EVERY": "0"}, want: with(func(c *server.Config) { c.BackupEvery = 0 })},
 		{name: "too many backups", args: []string{"--backup-every=1s"}, err: "--backup-every 1s"},
+		{name: "session ttl", args: []string{"--session-ttl=999ms"}, err: "--session-ttl 999ms: want 1s to 5m0s"},
 		{name: "sessions", args: []string{"--max-sessions=-1"}, err: "--max-sessions -1"},
 		{name: "log format", args: []string{"--log-format=xml"}, err: `--log-format "xml": want text or json`},
 		{name: "no directory", args: []string{"--data-dir="}, err: `--data-dir "": want a directory`},

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/weftmesh/weft/internal/registry/lease"
 	"github.com/weftmesh/weft/internal/registry/server"
 )
 
@@ -35,6 +36,7 @@ func newSettings() *settings {
 	f.StringVar(&s.store, "store", "bolt", "`kind` of the store; bolt is the only one")
 	f.StringVar(&s.TLSCert, "tls-cert", "", "`file` with the certificate of REST in PEM, read again when it changes; without it REST has the server's own")
 	f.StringVar(&s.TLSKey, "tls-key", "", "`file` with the key of --tls-cert")
+	f.DurationVar(&s.SessionTTL, "session-ttl", lease.SessionTTL, "`silence` after which an instance of an SDK is suspect; it is unhealthy after 15/7 and removed after 30/7 of it")
 	f.IntVar(&s.MaxSessions, "max-sessions", server.DefaultSessions, "most `sessions` at a time")
 	f.DurationVar(&s.BackupEvery, "backup-every", time.Hour, "`interval` of backups into the data directory; 0 makes none")
 	f.IntVar(&s.BackupKeep, "backup-keep", server.DefaultBackups, "`number` of backups that are kept")

@@ -57,12 +57,12 @@ import (
 	"github.com/weftmesh/weft/internal/registry/catalog"
 )
 
-// SessionTTL is the ttl of the instances of a session: suspect after 7 s of silence, unhealthy after 15 s,
-// removed after 30 s. A session renews every RenewEvery.
-const (
-	SessionTTL = 7 * time.Second
-	RenewEvery = 3 * time.Second
-)
+// SessionTTL is the ttl of the instances of a session unless the server was told another: suspect after 7 s of silence,
+// unhealthy after 15 s, removed after 30 s.
+const SessionTTL = 7 * time.Second
+
+// RenewEvery is how often a session with a ttl renews: a second renewal has a second of grace before the ttl is over.
+func RenewEvery(ttl time.Duration) time.Duration { return ttl * 3 / 7 }
 
 // MinTTL and MaxTTL bound the ttl that a client may ask for.
 const (

@@ -21,6 +21,8 @@ const (
 // The bounds of what may be configured.
 const (
 	maxSessions    = 1_000_000
+	minSessionTTL  = time.Second
+	maxSessionTTL  = 5 * time.Minute
 	minBackupEvery = time.Minute
 	maxBackups     = 10_000
 )
@@ -39,6 +41,7 @@ type Config struct {
 	// beyond loopback REST has the certificate of the sessions, which clients know by its pin.
 	TLSCert, TLSKey string
 
+	SessionTTL  time.Duration  // silence after which an instance of a session is suspect; it is removed after 30/7 of it; 1s to 5m; 0: 7s
 	MaxSessions int            // 1 to 1,000,000; 0: 10,000
 	BackupEvery time.Duration  // at least 1m; 0: no backups
 	BackupKeep  int            // the newest so many are kept, 1 to 10,000; 0: 24
@@ -65,6 +68,8 @@ func (c Config) Check() error {
 		return errors.New("a data directory and a store are given: want one of them")
 	case (c.TLSCert == "") != (c.TLSKey == ""):
 		return errors.New("--tls-cert and --tls-key belong together: give both, or neither to use the server's own certificate")
+	case c.SessionTTL != 0 && (c.SessionTTL < minSessionTTL || c.SessionTTL > maxSessionTTL):
+		return fmt.Errorf("--session-ttl %s: want %s to %s", c.SessionTTL, minSessionTTL, maxSessionTTL)
 	case c.MaxSessions < 0 || c.MaxSessions > maxSessions:
 		return fmt.Errorf("--max-sessions %d: want 1 to %d, or 0 for %d", c.MaxSessions, maxSessions, DefaultSessions)
 	case c.BackupEvery != 0 && c.BackupEvery < minBackupEvery:

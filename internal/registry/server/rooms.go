@@ -106,6 +106,7 @@ func (r *rooms) addSessions(identity *access.Identity) {
 		Authorize:   r.authorize,
 		Log:         r.log,
 		Version:     r.config.Version,
+		TTL:         r.config.SessionTTL,
 		MaxSessions: r.config.MaxSessions,
 	})
 	r.grpc = grpc.NewServer(append(session.ServerOptions(), grpc.Creds(credentials.NewTLS(identity.TLS())))...)

@@ -14,7 +14,6 @@ import (
 	weftv1 "github.com/weftmesh/weft/api/weft/v1"
 	"github.com/weftmesh/weft/discovery"
 	"github.com/weftmesh/weft/internal/registry/catalog"
-	"github.com/weftmesh/weft/internal/registry/lease"
 )
 
 // The codes of a Refusal.
@@ -97,9 +96,9 @@ func (ss *session) register(m *weftv1.Register) (refusals []*weftv1.Refusal) {
 		return refusals
 	}
 	for _, in := range taken {
-		ss.srv.leases.Track(in, lease.SessionTTL) // before the write: see Track
+		ss.lease.Add(catalog.KeyOf(in)) // before the write: see Add
 	}
-	_, err := ss.srv.cat.PutOwned(ss.stream.Context(), taken, lease.SessionTTL)
+	_, err := ss.srv.cat.PutOwned(ss.stream.Context(), taken, ss.srv.opt.TTL)
 	if errors.Is(err, catalog.ErrDeleted) { // since admit looked: it refuses that one now
 		return ss.register(m)
 	}
@@ -117,19 +116,10 @@ func (ss *session) register(m *weftv1.Register) (refusals []*weftv1.Refusal) {
 // renew keeps the instances of the session alive. A process that was silent for so long that its instances expired, while
 // its connection held, is told to connect again: then it registers them anew. What an operator deleted stays deleted.
 func (ss *session) renew() error {
-	keys := ss.mine(ss.owned.keys())
-	ss.srv.leases.RenewAll(keys)
-	for _, key := range keys {
-		switch {
-		case ss.line.concerns(key.ID): // asked first: what is not under way is as it will be
-		case ss.srv.cat.Has(key):
-		case ss.srv.cat.Deleted(key, ss.hello.GetProcess()):
-			ss.give(key)
-		default:
-			return status.Errorf(codes.Unavailable, "instance %q expired while the process was silent: connect again", key.ID)
-		}
+	if ss.lease.Renew() {
+		return nil
 	}
-	return nil
+	return status.Error(codes.Unavailable, "an instance expired while the process was silent: connect again")
 }
 
 // mine leaves out what somebody else has put in the place of an instance.
@@ -143,6 +133,7 @@ func (ss *session) mine(keys []catalog.InstanceKey) []catalog.InstanceKey {
 // give ends the session's hold of instances.
 func (ss *session) give(keys ...catalog.InstanceKey) {
 	ss.owned.remove(keys)
+	ss.lease.Remove(keys...)
 	ss.srv.unclaim(ss, keys)
 }
 

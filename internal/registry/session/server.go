@@ -66,6 +66,7 @@ type Options struct {
 	// Version is the server's, as told to clients.
 	Version string
 
+	TTL           time.Duration // of the instances of a session; 0: [lease.SessionTTL]
 	MaxSessions   int           // in all; 0: 20,000
 	MaxPerAddress int           // sessions of one client address; 0: 5,000
 	MaxAge        time.Duration // ± 10 %, after which a session is asked to connect again; 0: 30 min, negative: never
@@ -75,6 +76,7 @@ func (o Options) complete() Options {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
+	o.TTL = cmp.Or(o.TTL, lease.SessionTTL)
 	o.MaxSessions = cmp.Or(o.MaxSessions, 20_000)
 	o.MaxPerAddress = cmp.Or(o.MaxPerAddress, 5_000)
 	o.MaxAge = cmp.Or(o.MaxAge, 30*time.Minute)
@@ -240,7 +242,7 @@ func (s *Server) drop(ss *session) {
 	keys := ss.owned.keys()
 	s.unclaim(ss, keys)
 	if last && !closed && !errors.Is(ss.cause, errAged) {
-		s.leases.Lost(ss.mine(keys))
+		ss.lease.Lost()
 	}
 }
 

@@ -109,7 +109,7 @@ func (f *fixture) connect(process string) *client {
 	c.proc = process
 	c.hello(&weftv1.Hello{Process: process, Service: "product", Namespace: "shop", SdkVersion: "test"})
 	w := c.recv().GetWelcome()
-	if w == nil || w.Epoch != f.cat.Epoch() || w.RenewEveryMs != lease.RenewEvery.Milliseconds() {
+	if w == nil || w.Epoch != f.cat.Epoch() || w.RenewEveryMs != lease.RenewEvery(lease.SessionTTL).Milliseconds() {
 		f.t.Fatalf("welcome %v", w)
 	}
 	return c
@@ -465,7 +465,7 @@ func TestLiveness(t *testing.T) {
 		c := f.connect("proc-1")
 		c.register(c.instance("p1"))
 		for range 10 {
-			time.Sleep(lease.RenewEvery)
+			time.Sleep(lease.RenewEvery(lease.SessionTTL))
 			c.renew()
 		}
 		if got := f.state("p1"); got != discovery.Up {

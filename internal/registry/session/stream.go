@@ -37,6 +37,7 @@ type session struct {
 	ops     sync.WaitGroup // what is under way for the process
 	line    line
 	owned   owned
+	lease   *lease.Holder // of what is owned
 	outbox  outbox
 	settles atomic.Int32 // that wait
 
@@ -47,7 +48,7 @@ type session struct {
 }
 
 func newSession(srv *Server, stream weftv1.SessionService_ConnectServer, cancel context.CancelFunc) *session {
-	ss := &session{srv: srv, stream: stream, cancel: cancel, since: time.Now(), done: make(chan struct{})}
+	ss := &session{srv: srv, stream: stream, cancel: cancel, since: time.Now(), lease: srv.leases.Hold(srv.opt.TTL), done: make(chan struct{})}
 	ss.outbox.init(func() { ss.end(errSlow) })
 	return ss
 }
@@ -102,7 +103,7 @@ func (ss *session) greet() error {
 	hello.SdkVersion = clip(hello.SdkVersion)
 	ss.outbox.welcome(&weftv1.Welcome{
 		Epoch:         ss.srv.cat.Epoch(),
-		RenewEveryMs:  lease.RenewEvery.Milliseconds(),
+		RenewEveryMs:  lease.RenewEvery(ss.srv.opt.TTL).Milliseconds(),
 		ServerVersion: ss.srv.opt.Version,
 	})
 	if err := ss.srv.enter(ss, hello); err != nil {
