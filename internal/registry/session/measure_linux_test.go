@@ -53,7 +53,9 @@ func serveChild() {
 	for in := bufio.NewScanner(os.Stdin); in.Scan(); {
 		switch in.Text() {
 		case "stats":
-			runtime.GC()
+			for range 3 { // an idle server collects every two minutes, and each time a stack that is too large loses half
+				runtime.GC()
+			}
 			debug.FreeOSMemory()
 			var use syscall.Rusage
 			_ = syscall.Getrusage(syscall.RUSAGE_SELF, &use)
@@ -224,8 +226,8 @@ func TestIdleSession(t *testing.T) {
 	if goroutines > 4.01 {
 		t.Errorf("%.2f goroutines a session, want 4", goroutines)
 	}
-	if bytes > 36_000 && !raced {
-		t.Errorf("%d bytes a session, want at most 36,000", bytes)
+	if most := sized(36<<10, 40<<10); bytes > most && !raced { // what all share counts for more among few
+		t.Errorf("%d bytes a session, want at most %d", bytes, most)
 	}
 }
 
