@@ -59,6 +59,7 @@ type await struct {
 
 // addAwait reports whether there is something to wait for, and room.
 func (s *Server) addAwait(a *await) bool {
+	s.awaiting.Add(1) // before it looks
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for ss := range s.live {
@@ -85,11 +86,15 @@ func (s *Server) endAwait(a *await) Progress {
 		}
 	}
 	s.awaited -= len(a.seen)
+	s.awaiting.Add(-1)
 	return Progress{Live: len(a.seen), Acked: a.acked}
 }
 
 // acked says that a session has acknowledged something of a service.
 func (s *Server) acked(ss *session, name discovery.Name) {
+	if s.awaiting.Load() == 0 { // as nearly always; who begins to wait looks at every session himself
+		return
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.look(ss, name)

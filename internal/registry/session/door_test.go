@@ -108,6 +108,20 @@ func TestMayRegister(t *testing.T) {
 	}
 }
 
+// The grant's own word counts.
+func TestMayRegisterByGrant(t *testing.T) {
+	bound := func(context.Context, string, string) (access.Grant, error) {
+		return access.Grant{ID: "ci", Name: "ci", Role: access.Workload, Namespaces: []string{"shop"}, Services: []string{"stock.shop"}}, nil
+	}
+	bubble(t, Options{Authorize: bound}, func(f *fixture) {
+		c := f.with("one", "p1").welcomed() // of product
+		defer c.close()
+		if got := c.register(c.instance("p1")); len(got) != 1 || got[0].Code != codeForbidden {
+			t.Errorf("product: %v", got)
+		}
+	})
+}
+
 // Nobody takes over the process of another token.
 func TestForeignProcess(t *testing.T) {
 	bubble(t, Options{Authorize: grants}, func(f *fixture) {

@@ -44,19 +44,28 @@ func serveChild() {
 	if err != nil {
 		panic(err)
 	}
-	srv := New(cat, lease.New(cat, nil), Options{})
-	g := grpc.NewServer(ServerOptions()...)
-	srv.Register(g)
+	var g *grpc.Server
+	switch os.Getenv(childEnv) {
+	case "bare":
+		g = serveBare(cat)
+	case "bare, static windows":
+		g = serveBare(cat, grpc.StaticStreamWindowSize(window), grpc.StaticConnWindowSize(window))
+	default:
+		g = grpc.NewServer(ServerOptions()...)
+		New(cat, lease.New(cat, nil), Options{}).Register(g)
+	}
 	go g.Serve(lis)
 	fmt.Println(lis.Addr())
 	weight := 0
 	for in := bufio.NewScanner(os.Stdin); in.Scan(); {
 		switch in.Text() {
 		case "stats":
-			runtime.GC()
-			debug.FreeOSMemory()
 			var use syscall.Rusage
 			_ = syscall.Getrusage(syscall.RUSAGE_SELF, &use)
+			for range 3 { // an idle server collects every two minutes, and each time a stack that is too large loses half
+				runtime.GC()
+			}
+			debug.FreeOSMemory()
 			fmt.Println(runtime.NumGoroutine(), anonymous(), use.Utime.Nano()+use.Stime.Nano())
 		case "change":
 			weight++
@@ -68,6 +77,71 @@ func serveChild() {
 				panic(err)
 			}
 			fmt.Println(begin.UnixNano())
+		}
+	}
+}
+
+// bare is what one would write with grpc-go alone: a goroutine for each session that sends what is new.
+type bare struct {
+	weftv1.UnimplementedSessionServiceServer
+	cat *catalog.Catalog
+
+	mu   sync.Mutex
+	wake map[chan struct{}]bool
+}
+
+func serveBare(cat *catalog.Catalog, opts ...grpc.ServerOption) *grpc.Server {
+	b := &bare{cat: cat, wake: map[chan struct{}]bool{}}
+	cat.Subscribe(func([]discovery.Name) {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		for c := range b.wake {
+			select {
+			case c <- struct{}{}:
+			default:
+			}
+		}
+	})
+	g := grpc.NewServer(opts...)
+	weftv1.RegisterSessionServiceServer(g, b)
+	return g
+}
+
+func (b *bare) Connect(stream weftv1.SessionService_ConnectServer) error {
+	if _, err := stream.Recv(); err != nil {
+		return err
+	}
+	if err := stream.Send(&weftv1.ConnectResponse{Message: &weftv1.ConnectResponse_Welcome{Welcome: &weftv1.Welcome{Epoch: 1}}}); err != nil {
+		return err
+	}
+	wake := make(chan struct{}, 1)
+	b.mu.Lock()
+	b.wake[wake] = true
+	b.mu.Unlock()
+	go func() {
+		var known discovery.Revision
+		for first := true; ; first = false {
+			if !first {
+				select {
+				case <-wake:
+				case <-stream.Context().Done():
+					return
+				}
+			}
+			if u := b.cat.Update(discovery.Name{Service: "product", Namespace: "shop"}, known); u != nil {
+				known = discovery.Revision{Epoch: u.Epoch, Number: u.Revision}
+				if stream.Send(&weftv1.ConnectResponse{Message: &weftv1.ConnectResponse_Update{Update: u}}) != nil {
+					return
+				}
+			}
+		}
+	}()
+	for {
+		if _, err := stream.Recv(); err != nil {
+			b.mu.Lock()
+			defer b.mu.Unlock()
+			delete(b.wake, wake)
+			return err
 		}
 	}
 }
@@ -86,16 +160,17 @@ func anonymous() int {
 
 // child is a server in a process of its own.
 type child struct {
-	t    *testing.T
-	addr string
-	in   io.Writer
-	out  *bufio.Scanner
+	t       *testing.T
+	addr    string
+	windows bool // static ones, as the server's
+	in      io.Writer
+	out     *bufio.Scanner
 }
 
-func startChild(t *testing.T) *child {
+func startChild(t *testing.T, kind string) *child {
 	t.Helper()
 	cmd := exec.Command(os.Args[0])
-	cmd.Env = append(os.Environ(), childEnv+"=1")
+	cmd.Env = append(os.Environ(), childEnv+"="+kind)
 	cmd.Stderr = os.Stderr
 	in, err := cmd.StdinPipe()
 	if err != nil {
@@ -114,7 +189,7 @@ func startChild(t *testing.T) *child {
 			t.Error(err)
 		}
 	})
-	c := &child{t: t, in: in, out: bufio.NewScanner(out)}
+	c := &child{t: t, windows: kind != "bare", in: in, out: bufio.NewScanner(out)}
 	c.addr = c.read()
 	return c
 }
@@ -149,9 +224,11 @@ func (c *child) stats() (s stats) {
 // open opens a session on a connection of its own and takes the Welcome.
 func (c *child) open(process string) weftv1.SessionService_ConnectClient {
 	c.t.Helper()
-	conn, err := grpc.NewClient("passthrough:///"+c.addr, grpc.WithTransportCredentials(insecure.NewCredentials()),
-		grpc.WithStaticStreamWindowSize(window), grpc.WithStaticConnWindowSize(window),
-		grpc.WithReadBufferSize(4<<10), grpc.WithWriteBufferSize(4<<10))
+	opts := []grpc.DialOption{grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithReadBufferSize(4 << 10), grpc.WithWriteBufferSize(4 << 10)}
+	if c.windows {
+		opts = append(opts, grpc.WithStaticStreamWindowSize(window), grpc.WithStaticConnWindowSize(window))
+	}
+	conn, err := grpc.NewClient("passthrough:///"+c.addr, opts...)
 	if err != nil {
 		c.t.Fatal(err)
 	}
@@ -211,7 +288,7 @@ func sized(full, daily int) int {
 // An idle session costs the server four goroutines and, on a plain connection, at most 36 KB of anonymous memory.
 func TestIdleSession(t *testing.T) {
 	n := sized(2000, 400)
-	c := startChild(t)
+	c := startChild(t, "weft")
 	c.watcher("first", func(time.Time) {})
 	before := c.stats()
 	for i := range n {
@@ -224,19 +301,24 @@ func TestIdleSession(t *testing.T) {
 	if goroutines > 4.01 {
 		t.Errorf("%.2f goroutines a session, want 4", goroutines)
 	}
-	if bytes > 36_000 && !raced {
-		t.Errorf("%d bytes a session, want at most 36,000", bytes)
+	if most := sized(36<<10, 40<<10); bytes > most && !raced { // what all share counts for more among few
+		t.Errorf("%d bytes a session, want at most %d", bytes, most)
 	}
 }
 
-// One change reaches all sessions; the figures are for the record.
+// One change reaches all sessions: for the record, beside what grpc-go does alone with the same bytes in the same run.
 func TestPushFigures(t *testing.T) {
 	if os.Getenv("WEFT_PROVE") == "" {
 		t.Skip("a measurement: WEFT_PROVE=full")
 	}
-	n := sized(1000, 1000)
-	const changes = 30
-	c := startChild(t)
+	for _, kind := range []string{"bare", "bare, static windows", "weft"} {
+		pushFigures(t, kind)
+	}
+}
+
+func pushFigures(t *testing.T, kind string) {
+	const n, changes = 1000, 30
+	c := startChild(t, kind)
 	var mu sync.Mutex
 	var times []time.Time
 	got := make(chan struct{}, n)
@@ -266,7 +348,7 @@ func TestPushFigures(t *testing.T) {
 	}
 	cpu := c.stats().cpu - before.cpu
 	slices.Sort(all)
-	t.Logf("%d changes to %d sessions, acknowledged as the SDK does: p50 %v, p99 %v, %v of server CPU a message", changes, n,
+	t.Logf("%s: %d changes to %d sessions: p50 %v, p99 %v, %v of server CPU a message", kind, changes, n,
 		all[len(all)/2], all[len(all)*99/100], cpu/time.Duration(changes*n))
 }
 
@@ -276,7 +358,7 @@ func TestRegistrationFigures(t *testing.T) {
 		t.Skip("a measurement: WEFT_PROVE=full")
 	}
 	for _, outstanding := range []int{1, 32} {
-		c := startChild(t)
+		c := startChild(t, "weft")
 		var count atomic.Int64
 		var clients sync.WaitGroup
 		before, begin := c.stats(), time.Now()

@@ -17,6 +17,7 @@ import (
 	"errors"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc"
@@ -105,7 +106,8 @@ type Server struct {
 	interests map[discovery.Name]*interest
 	claims    map[catalog.InstanceKey]*session // who registers what, from before it is written
 	awaits    map[discovery.Name]map[*await]struct{}
-	awaited   int // entries of all awaits
+	awaited   int          // entries of all awaits
+	awaiting  atomic.Int32 // how many there are; changed without mu
 }
 
 // New makes a server and subscribes it to the catalog. Close it before the catalog and the leases.
