@@ -117,7 +117,7 @@ func TestBombs(t *testing.T) {
 	api := newAPI(t)
 	var zipped bytes.Buffer
 	z := gzip.NewWriter(&zipped)
-	io.Copy(z, io.LimitReader(zeros{}, 100<<20))
+	io.Copy(z, io.LimitReader(zeros{}, 20<<20))
 	z.Close()
 	var before, after runtime.MemStats
 	runtime.GC()
