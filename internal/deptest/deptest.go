@@ -68,7 +68,7 @@ var house = []room{
 	{folder: "internal/deptest"},
 	{folder: "internal/faults"}, // tests alone
 	{folder: "internal/registry", may: "api/... rule discovery internal/credential internal/registry/... " + grpc +
-		" go.etcd.io/bbolt/... github.com/danielgtaylor/huma/v2/... github.com/prometheus/client_golang/... go.yaml.in/yaml/v3 golang.org/x/sync/errgroup",
+		" go.etcd.io/bbolt/... github.com/danielgtaylor/huma/v2/... github.com/prometheus/client_golang/... go.yaml.in/yaml/v3 golang.org/x/sync/errgroup golang.org/x/time/rate github.com/aymanbagabas/go-udiff",
 		never: []ban{{"internal/grpcweft", "the server makes no calls through the mesh it serves"}, {"internal/session", "that is the client's end"}}},
 	{folder: "wefttest", may: ". rule discovery internal/registry/... " + grpc,
 		never: []ban{{"examples", "examples show it, not the other way round"}}},

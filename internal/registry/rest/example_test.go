@@ -6,17 +6,25 @@ import (
 	"net/http/httptest"
 	"strings"
 
+	"github.com/weftmesh/weft/internal/registry/access"
 	"github.com/weftmesh/weft/internal/registry/catalog"
 	"github.com/weftmesh/weft/internal/registry/lease"
 	"github.com/weftmesh/weft/internal/registry/rest"
 	"github.com/weftmesh/weft/internal/registry/store"
 )
 
-// secret is the one token of this example.
-type secret string
+// secret is the one token of this example; a server has those of package access.
+type secret struct {
+	rest.Access
+	text string
+}
 
-func (s secret) Admin(token string) bool    { return token == string(s) }
-func (s secret) Workload(token string) bool { return token == string(s) }
+func (s secret) Check(token, _ string) (access.Grant, error) {
+	if token != s.text {
+		return access.Grant{}, access.ErrUnknown
+	}
+	return access.Grant{ID: "admin", Name: "admin", Role: access.Admin}, nil
+}
 
 func Example() {
 	cat, err := catalog.Open(store.NewMemory(), nil)
@@ -27,7 +35,7 @@ func Example() {
 	defer cat.Close()
 	leases := lease.New(cat, nil)
 	defer leases.Close()
-	api := rest.New(rest.Config{Catalog: cat, Leases: leases, Access: secret("s3cret")})
+	api := rest.New(rest.Config{Catalog: cat, Leases: leases, Access: secret{text: "s3cret"}})
 
 	r := httptest.NewRequest("PUT", "/v1/services/product/instances/p1", strings.NewReader(`{"address": "10.0.0.7", "protocol": "http"}`))
 	r.Header = http.Header{"Authorization": {"Bearer s3cret"}, "Content-Type": {"application/json"}}

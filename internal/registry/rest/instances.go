@@ -8,24 +8,35 @@ import (
 	"slices"
 	"time"
 
-	"github.com/danielgtaylor/huma/v2"
-
 	"github.com/weftmesh/weft/discovery"
+	"github.com/weftmesh/weft/internal/registry/access"
 	"github.com/weftmesh/weft/internal/registry/catalog"
 	"github.com/weftmesh/weft/internal/registry/lease"
 )
 
-// registration is the body of a PUT: an instance, and for how long.
+// registration is the body of a PUT: an instance, for how long, and how it is looked after.
 type registration struct {
 	discovery.Instance
-	TTL string `json:"ttl,omitempty" example:"30s" doc:"a duration from 1s to 24h, if the instance will be renewed; without it, it stays until it is deleted"`
+	TTL   string `json:"ttl,omitempty" example:"30s" doc:"a duration from 1s to 24h, if the instance will be renewed; without it, it stays until it is deleted"`
+	Check *check `json:"check,omitempty" doc:"the server tries the instance's address itself; without it, it does not"`
 }
 
-// adjustment is the body of a PATCH. What is absent stays.
-type adjustment struct {
+// check is an active health check.
+type check struct {
+	Type     string `json:"type" enum:"tcp,http,grpc"`
+	Path     string `json:"path,omitempty" doc:"of http; / if not given"`
+	Service  string `json:"service,omitempty" doc:"of grpc: the service asked for, as grpc.health.v1 has it"`
+	Interval string `json:"interval,omitempty" example:"10s" doc:"from 1s to 1h; 10s if not given"`
+	Timeout  string `json:"timeout,omitempty" example:"2s" doc:"from 100ms to 1m, at most the interval; 2s if not given"`
+	Failures int    `json:"failures,omitempty" minimum:"1" maximum:"100" doc:"in a row that make it unhealthy; 3 if not given"`
+}
+
+// order is the body of a PATCH. What is absent stays as it was ordered before.
+type order struct {
 	Weight *int              `json:"weight,omitempty" minimum:"1" maximum:"10000"`
 	Labels map[string]string `json:"labels,omitempty" doc:"all labels of the instance from now on"`
 	State  *discovery.State  `json:"state,omitempty" enum:"up,draining,isolated"`
+	Reset  bool              `json:"reset,omitempty" doc:"forget first what was ordered before: the instance is again what its process says"`
 }
 
 type listInstances struct {
@@ -48,6 +59,17 @@ func (in OneInstance) key() (catalog.InstanceKey, error) {
 type instanceWithBody struct {
 	OneInstance
 	Payload
+}
+
+type orderWithBody struct {
+	OneInstance
+	Waiting
+	Payload
+}
+
+type removeInstance struct {
+	OneInstance
+	Waiting
 }
 
 // Payload is a body that the handler reads itself.
@@ -75,25 +97,58 @@ type instanceFound struct {
 	Body   discovery.Instance
 }
 
+// ordered answers an order.
+type ordered struct {
+	discovery.Instance
+	Acknowledged *acknowledged `json:"acknowledged,omitempty" doc:"with ?wait="`
+}
+
+type orderDone struct {
+	ETag string `header:"ETag"`
+	Body ordered
+}
+
+// removed answers 204, or with ?wait= 200.
+type removed struct {
+	Status int
+	Body   *waitedFor
+}
+
+// waitedFor is the answer of what has no other.
+type waitedFor struct {
+	Acknowledged *acknowledged `json:"acknowledged"`
+}
+
+func removal(ack *acknowledged) *removed {
+	if ack == nil {
+		return &removed{Status: http.StatusNoContent}
+	}
+	return &removed{http.StatusOK, &waitedFor{ack}}
+}
+
 // nothing answers 204.
 type nothing struct{}
 
 func (a *API) addInstances() {
 	const path = "/v1/services/{service}/instances"
-	huma.Register(a.huma, operation("list-instances", http.MethodGet, path,
+	register(a, needs(access.Reader, inNamespace), operation("list-instances", http.MethodGet, path,
 		"List the instances of a service", http.StatusNotFound), a.listInstances)
+	register(a, needs(access.Reader, inNamespace), operation("get-instance", http.MethodGet, path+"/{id}",
+		"Read one instance", http.StatusNotFound), a.getInstance)
 	put := operation("put-instance", http.MethodPut, path+"/{id}",
 		"Register an instance, or replace it", http.StatusRequestEntityTooLarge, http.StatusUnsupportedMediaType, http.StatusInsufficientStorage)
 	put.RequestBody = bodyOf[registration](a.huma, "application/json")
 	put.Responses = created()
-	huma.Register(a.huma, put, a.putInstance)
+	register(a, needs(access.Operator, inNamespace), put, a.putInstance)
 	patch := operation("patch-instance", http.MethodPatch, path+"/{id}",
-		"Change the weight, the labels or the state of an instance", http.StatusNotFound, http.StatusRequestEntityTooLarge, http.StatusUnsupportedMediaType, http.StatusInsufficientStorage)
-	patch.RequestBody = bodyOf[adjustment](a.huma, "application/json")
-	huma.Register(a.huma, patch, a.patchInstance)
-	huma.Register(a.huma, operation("delete-instance", http.MethodDelete, path+"/{id}",
-		"Remove an instance", http.StatusNotFound, http.StatusInsufficientStorage), a.deleteInstance)
-	huma.Register(a.huma, operation("renew-instance", http.MethodPost, path+"/{id}/renew",
+		"Order the weight, the labels or the state of an instance, over what its process says", http.StatusNotFound, http.StatusRequestEntityTooLarge, http.StatusUnsupportedMediaType, http.StatusInsufficientStorage)
+	patch.RequestBody = bodyOf[order](a.huma, "application/json")
+	register(a, needs(access.Operator, inNamespace), patch, a.patchInstance)
+	remove := operation("delete-instance", http.MethodDelete, path+"/{id}",
+		"Remove an instance", http.StatusNotFound, http.StatusInsufficientStorage)
+	remove.Responses = also(nil, http.StatusNoContent, "Removed; with ?wait= the answer is 200")
+	register(a, needs(access.Operator, inNamespace), remove, a.deleteInstance)
+	register(a, needs(access.Operator, inNamespace).in(heartbeats), operation("renew-instance", http.MethodPost, path+"/{id}/renew",
 		"Keep an instance alive that was registered with a ttl", http.StatusNotFound), a.renewInstance)
 }
 
@@ -109,6 +164,14 @@ func (a *API) listInstances(_ context.Context, in *listInstances) (*listed[disco
 	return paged(in.Page, instances, func(in discovery.Instance) string { return in.ID }, revision), nil
 }
 
+func (a *API) getInstance(_ context.Context, in *OneInstance) (*instanceFound, error) {
+	key, err := in.key()
+	if err != nil {
+		return nil, err
+	}
+	return a.instance(key)
+}
+
 func (a *API) putInstance(ctx context.Context, in *instanceWithBody) (*instanceFound, error) {
 	key, err := in.key()
 	if err != nil {
@@ -121,14 +184,12 @@ func (a *API) putInstance(ctx context.Context, in *instanceWithBody) (*instanceF
 	if err := want.named(key); err != nil {
 		return nil, err
 	}
-	ttl, err := want.ttl()
+	terms, err := want.terms()
 	if err != nil {
 		return nil, err
 	}
-	a.patching.RLock()
-	defer a.patching.RUnlock()
-	_, existed := a.Catalog.Written(key.Service, key.ID)
-	if err := a.register(ctx, want.Instance, ttl); err != nil {
+	existed := a.Catalog.Has(key)
+	if err := a.enter(ctx, want.Instance, terms); err != nil {
 		return nil, a.refuse(err)
 	}
 	out, err := a.instance(key)
@@ -145,17 +206,17 @@ func (b Payload) decode(v any) error {
 	return decodeJSON(b.RawBody, v)
 }
 
-// register writes an instance and its lease. A lease begins before its instance is there, and ends after:
-// an instance that is left without its lease would stay.
-func (a *API) register(ctx context.Context, in discovery.Instance, ttl time.Duration) error {
+// enter writes an instance and its lease. A lease begins before its instance is there, and ends after: an instance that
+// is left without its lease would stay.
+func (a *API) enter(ctx context.Context, in discovery.Instance, terms catalog.Terms) error {
 	if _, err := catalog.Normalize(in); err != nil {
 		return err
 	}
-	if ttl > 0 {
-		a.Leases.Track(in, ttl)
+	if terms.TTL > 0 {
+		a.Leases.Track(in, terms.TTL)
 	}
-	_, err := a.Catalog.PutLeased(ctx, []discovery.Instance{in}, ttl)
-	if err == nil && ttl == 0 {
+	_, err := a.Catalog.PutTerms(ctx, []discovery.Instance{in}, terms)
+	if err == nil && terms.TTL == 0 {
 		a.Leases.Track(in, 0)
 	}
 	return err
@@ -181,16 +242,65 @@ func (r *registration) named(key catalog.InstanceKey) error {
 	return nil
 }
 
-func (r *registration) ttl() (time.Duration, error) {
-	if r.TTL == "" {
-		return 0, nil
+func (r *registration) terms() (t catalog.Terms, err error) {
+	if r.TTL != "" {
+		if t.TTL, err = duration("ttl", r.TTL, lease.MinTTL, lease.MaxTTL); err != nil {
+			return t, err
+		}
 	}
-	ttl, err := time.ParseDuration(r.TTL)
-	if err != nil || ttl < lease.MinTTL || ttl > lease.MaxTTL {
-		message := fmt.Sprintf("must be a duration from %s to %s, such as \"30s\"", lease.MinTTL, lease.MaxTTL)
-		return 0, problem(http.StatusUnprocessableEntity, "ttl: "+message, wrong("body.ttl", message, r.TTL))
+	if r.Check != nil {
+		t.Check, err = r.Check.read()
 	}
-	return ttl, nil
+	return t, err
+}
+
+// read gives the check with the defaults filled in.
+func (c *check) read() (*catalog.Check, error) {
+	out := catalog.Check{Type: c.Type, Path: c.Path, Service: c.Service, Interval: 10 * time.Second, Timeout: 2 * time.Second, Failures: c.Failures}
+	var err error
+	if c.Interval != "" {
+		if out.Interval, err = duration("check.interval", c.Interval, time.Second, time.Hour); err != nil {
+			return nil, err
+		}
+	}
+	out.Timeout = min(out.Timeout, out.Interval)
+	if c.Timeout != "" {
+		if out.Timeout, err = duration("check.timeout", c.Timeout, 100*time.Millisecond, min(time.Minute, out.Interval)); err != nil {
+			return nil, err
+		}
+	}
+	if out.Failures == 0 {
+		out.Failures = 3
+	}
+	for _, f := range []struct {
+		ok      bool
+		field   string
+		value   any
+		message string
+	}{
+		{slices.Contains([]string{"tcp", "http", "grpc"}, c.Type), "type", c.Type, "must be tcp, http or grpc"},
+		{c.Path == "" || c.Type == "http" && c.Path[0] == '/' && len(c.Path) <= maxCheckText, "path", c.Path, "belongs to type http, must begin with / and have at most 256 bytes"},
+		{c.Service == "" || c.Type == "grpc" && len(c.Service) <= maxCheckText, "service", c.Service, "belongs to type grpc, and must have at most 256 bytes"},
+		{out.Failures >= 1 && out.Failures <= 100, "failures", c.Failures, "must be 1 to 100"},
+	} {
+		if !f.ok {
+			return nil, problem(http.StatusUnprocessableEntity, "check."+f.field+": "+f.message, wrong("body.check."+f.field, f.message, f.value))
+		}
+	}
+	return &out, nil
+}
+
+// maxCheckText bounds the path and the service of a check, in bytes.
+const maxCheckText = 256
+
+// duration reads a duration of a body.
+func duration(field, text string, least, most time.Duration) (time.Duration, error) {
+	d, err := time.ParseDuration(text)
+	if err != nil || d < least || d > most {
+		message := fmt.Sprintf("must be a duration from %s to %s, such as \"30s\"", least, most)
+		return 0, problem(http.StatusUnprocessableEntity, field+": "+message, wrong("body."+field, message, text))
+	}
+	return d, nil
 }
 
 // instance answers with an instance as it is now.
@@ -206,63 +316,54 @@ func noInstance(key catalog.InstanceKey) error {
 	return problem(http.StatusNotFound, fmt.Sprintf("there is no instance %q of service %s", key.ID, key.Service))
 }
 
-func (a *API) patchInstance(ctx context.Context, in *instanceWithBody) (*instanceFound, error) {
+func (a *API) patchInstance(ctx context.Context, in *orderWithBody) (*orderDone, error) {
 	key, err := in.key()
 	if err != nil {
 		return nil, err
 	}
-	var want adjustment
+	var want order
 	if err := in.decode(&want); err != nil {
 		return nil, err
 	}
-	a.patching.Lock()
-	defer a.patching.Unlock()
-	current, ok := a.Catalog.Written(key.Service, key.ID)
-	if !ok {
-		return nil, noInstance(key)
-	}
-	if err := want.apply(&current); err != nil {
+	o, err := want.read()
+	if err != nil {
 		return nil, err
 	}
-	if _, err := a.Catalog.PutInstances(ctx, []discovery.Instance{current}); err != nil {
+	now, revision, err := a.Catalog.OrderInstance(ctx, key, o)
+	if err != nil {
 		return nil, a.refuse(err)
 	}
-	return a.instance(key)
+	ack := a.await(ctx, in.Waiting, []discovery.Name{key.Service}, revision)
+	return &orderDone{ETag: etag(revision), Body: ordered{now, ack}}, nil
 }
 
-func (p adjustment) apply(in *discovery.Instance) error {
-	if p.Weight != nil {
-		if *p.Weight < 1 || *p.Weight > discovery.MaxWeight {
-			message := fmt.Sprintf("must be 1 to %d; to send no calls there, set state to isolated", discovery.MaxWeight)
-			return problem(http.StatusUnprocessableEntity, "weight: "+message, wrong("body.weight", message, *p.Weight))
-		}
-		in.Weight = *p.Weight
+func (o order) read() (catalog.Order, error) {
+	out := catalog.Order{Weight: o.Weight, Labels: o.Labels, Reset: o.Reset}
+	if o.Weight != nil && (*o.Weight < 1 || *o.Weight > discovery.MaxWeight) {
+		message := fmt.Sprintf("must be 1 to %d; to send no calls there, set state to isolated", discovery.MaxWeight)
+		return out, problem(http.StatusUnprocessableEntity, "weight: "+message, wrong("body.weight", message, *o.Weight))
 	}
-	if p.Labels != nil {
-		in.Labels = p.Labels
+	if o.State == nil {
+		return out, nil
 	}
-	if p.State != nil {
-		if !slices.Contains([]discovery.State{discovery.Up, discovery.Draining, discovery.Isolated}, *p.State) {
-			const message = "must be up, draining or isolated"
-			return problem(http.StatusUnprocessableEntity, "state: "+message, wrong("body.state", message, *p.State))
-		}
-		in.State = *p.State
+	if out.State = *o.State; !slices.Contains([]discovery.State{discovery.Up, discovery.Draining, discovery.Isolated}, out.State) {
+		const message = "must be up, draining or isolated"
+		return out, problem(http.StatusUnprocessableEntity, "state: "+message, wrong("body.state", message, out.State))
 	}
-	return nil
+	return out, nil
 }
 
-func (a *API) deleteInstance(ctx context.Context, in *OneInstance) (*nothing, error) {
+func (a *API) deleteInstance(ctx context.Context, in *removeInstance) (*removed, error) {
 	key, err := in.key()
 	if err != nil {
 		return nil, err
 	}
-	a.patching.RLock()
-	defer a.patching.RUnlock()
-	if _, err := a.Catalog.DeleteInstances(ctx, []catalog.InstanceKey{key}, discovery.Deleted); err != nil {
+	revision, err := a.Catalog.DeleteInstances(ctx, []catalog.InstanceKey{key}, discovery.Deleted)
+	if err != nil {
 		return nil, a.refuse(err)
 	}
 	a.Leases.Track(discovery.Instance{ID: key.ID, Service: key.Service.Service, Namespace: key.Service.Namespace}, 0)
-	return nil, nil
+	return removal(a.await(ctx, in.Waiting, []discovery.Name{key.Service}, revision)), nil
 }
 
 func (a *API) renewInstance(_ context.Context, in *OneInstance) (*nothing, error) {
@@ -273,7 +374,7 @@ func (a *API) renewInstance(_ context.Context, in *OneInstance) (*nothing, error
 	if a.Leases.Renew(key.Service, key.ID) {
 		return nil, nil
 	}
-	if _, ok := a.Catalog.Written(key.Service, key.ID); !ok {
+	if !a.Catalog.Has(key) {
 		return nil, noInstance(key)
 	}
 	return nil, problem(http.StatusNotFound, fmt.Sprintf("instance %q of service %s has no ttl to renew: it was registered without", key.ID, key.Service))

@@ -22,14 +22,6 @@ func (n Namespaced) namespace() string {
 	return n.Namespace
 }
 
-// Resolve implements [huma.Resolver]: it refuses what is not a namespace.
-func (n *Namespaced) Resolve(huma.Context) []error {
-	if discovery.IsLabel(n.namespace()) {
-		return nil
-	}
-	return []error{wrong("query.namespace", wantLabel, n.Namespace)}
-}
-
 const wantLabel = "must be a DNS label: a-z, 0-9 and -, at most 63 characters"
 
 // name gives the full name of a service in a path.
@@ -67,11 +59,15 @@ func paged[T any](p Page, items []T, key func(T) string, revision discovery.Revi
 			start++
 		}
 	}
-	rest := items[start:]
-	out := &listed[T]{ETag: etag(revision), Body: list[T]{Items: rest, Revision: revision}}
-	if len(rest) > p.Limit {
-		out.Body.Items = rest[:p.Limit]
-		out.Body.Next = key(rest[p.Limit-1])
+	return cut(p, items[start:], key, revision)
+}
+
+// cut gives the first page of items, in any order.
+func cut[T any](p Page, items []T, key func(T) string, revision discovery.Revision) *listed[T] {
+	out := &listed[T]{ETag: etag(revision), Body: list[T]{Items: items, Revision: revision}}
+	if len(items) > p.Limit {
+		out.Body.Items = items[:p.Limit]
+		out.Body.Next = key(items[p.Limit-1])
 	}
 	return out
 }
@@ -85,9 +81,6 @@ func convert[A, B any](in []A, f func(A) B) []B {
 	return out
 }
 
-// etag quotes a revision as RFC 9110 wants it.
-func etag(r discovery.Revision) string { return `"` + r.String() + `"` }
-
 // operation fills in what all operations have in common.
 func operation(id, method, path, summary string, errors ...int) huma.Operation {
 	return huma.Operation{
@@ -95,7 +88,8 @@ func operation(id, method, path, summary string, errors ...int) huma.Operation {
 		Method:           method,
 		Path:             path,
 		Summary:          summary,
-		Errors:           append([]int{http.StatusBadRequest, http.StatusUnauthorized, http.StatusForbidden}, errors...),
+		Errors:           append([]int{http.StatusBadRequest, http.StatusUnauthorized, http.StatusForbidden, http.StatusTooManyRequests, http.StatusServiceUnavailable}, errors...),
+		BodyReadTimeout:  -1,   // it was read before
 		SkipValidateBody: true, // read by decodeJSON and package rule, which say more
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 
 	"github.com/weftmesh/weft/discovery"
+	"github.com/weftmesh/weft/internal/registry/access"
 	"github.com/weftmesh/weft/internal/registry/catalog"
 	"github.com/weftmesh/weft/internal/registry/store"
 	"github.com/weftmesh/weft/rule"
@@ -34,10 +35,18 @@ func tooLarge(size string) *huma.ErrorModel {
 func writeProblem(w http.ResponseWriter, p *huma.ErrorModel) {
 	w.Header().Set("Content-Type", "application/problem+json")
 	w.Header().Del("Content-Length")
+	if again(p.Status) && w.Header().Get("Retry-After") == "" {
+		w.Header().Set("Retry-After", "1")
+	}
 	w.WriteHeader(p.Status)
 	enc := json.NewEncoder(w)
 	enc.SetEscapeHTML(false)
 	_ = enc.Encode(p) //nolint:errchkjson // fails only if the client is gone
+}
+
+// again reports whether a status asks the client to try again, after a second if nothing else is known.
+func again(status int) bool {
+	return status == http.StatusTooManyRequests || status == http.StatusServiceUnavailable
 }
 
 // completeProblem works on every answer that huma writes. A problem stays problem+json for who asks for YAML, as
@@ -49,6 +58,9 @@ func completeProblem(ctx huma.Context, _ string, v any) (any, error) {
 		return v, nil
 	}
 	ctx.SetHeader("Content-Type", "application/problem+json")
+	if again(p.Status) {
+		ctx.SetHeader("Retry-After", "1")
+	}
 	if p.Detail == "validation failed" && len(p.Errors) > 0 {
 		p.Detail = p.Errors[0].Location + ": " + p.Errors[0].Message
 	}
@@ -67,14 +79,18 @@ func (a *API) refuse(err error) error {
 		return badRules(document)
 	case errors.As(err, &conflict):
 		return problem(http.StatusConflict, err.Error(), wrong("body.service", "has an enforced rule already: "+conflict.First.String(), conflict.Service))
+	case errors.Is(err, catalog.ErrInUse), errors.Is(err, access.ErrTooMany):
+		return problem(http.StatusConflict, err.Error())
 	case errors.As(err, &precondition):
 		return problem(http.StatusPreconditionFailed, err.Error(), wrong("header.If-Match", "the current revision is "+revisionText(precondition.Current), revisionText(precondition.Want)))
-	case errors.Is(err, catalog.ErrNotFound):
+	case errors.Is(err, catalog.ErrNotFound), errors.Is(err, access.ErrUnknown):
 		return problem(http.StatusNotFound, err.Error())
 	case errors.Is(err, discovery.ErrInvalid):
 		return problem(http.StatusUnprocessableEntity, err.Error(), invalidField(err)...)
 	case errors.Is(err, rule.ErrTooLarge):
 		return problem(http.StatusRequestEntityTooLarge, err.Error())
+	case errors.Is(err, store.ErrBusy):
+		return problem(http.StatusTooManyRequests, err.Error())
 	case errors.Is(err, store.ErrFull):
 		return problem(http.StatusInsufficientStorage, err.Error())
 	case errors.Is(err, store.ErrBroken), errors.Is(err, store.ErrClosed), errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):

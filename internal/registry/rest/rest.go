@@ -1,74 +1,124 @@
-// Package rest is the registry server's HTTP interface: services, instances and rules under /v1, and /healthz,
-// /readyz, /metrics and /openapi.json.
+// Package rest is the registry server's HTTP interface: services, instances, rules and what operators ask for under
+// /v1, and /healthz, /readyz, /metrics and /openapi.json.
 //
 //	api := rest.New(rest.Config{Catalog: catalog, Leases: leases, Access: tokens})
 //	server := &http.Server{Handler: api}
+//	server.RegisterOnShutdown(api.Close) // ends the watches
 //
-// Every call but /healthz and /readyz needs the administrator's bearer token. Errors are problem+json (RFC 9457)
-// and name the field, the value and the bound. Bodies are JSON, read strictly; rules may be YAML too, and answers
-// are YAML for whoever asks with "Accept: application/yaml". The calls are described by /openapi.json, which is
-// made from the types of the handlers and kept in docs/openapi.json.
+// Every call but /healthz and /readyz needs a bearer token. What a route demands of it stands beside the route, and in
+// its description as x-weft-role and x-weft-scope; a route that demands nothing answers 403.
+//
+// Errors are problem+json (RFC 9457) and name the field, the value and the bound. Bodies are JSON, read strictly; rules
+// may be YAML too, and answers are YAML for whoever asks with "Accept: application/yaml". The calls are described by
+// /openapi.json, which is made from the types of the handlers and kept in docs/openapi.json.
+//
+// Limits: of writes 512 run at once and 128 wait, of reads 256 and 128, of renewals 512 and 4096, each apart from the
+// others; of watches 100 for an address and 1,000 in all; of requests that ?wait= 256. What is beyond is answered 503 or
+// 429 with Retry-After. Costly reads (history, diff, audit, backup) come at 10 a second and token, requests without a
+// valid token at 20 a second and address.
 package rest
 
 import (
+	"context"
 	"encoding/json"
+	"io"
 	"log/slog"
 	"net/http"
-	"sync"
+	"sync/atomic"
+	"time"
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
+	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/weftmesh/weft/internal/registry/access"
 	"github.com/weftmesh/weft/internal/registry/catalog"
 	"github.com/weftmesh/weft/internal/registry/lease"
 )
 
-// Access decides who may call.
-type Access interface {
-	Admin(token string) bool    // everything
-	Workload(token string) bool // sessions, hence not this interface
-}
-
 // Config is what the interface serves. Catalog, Leases and Access are required.
 type Config struct {
-	Catalog  *catalog.Catalog
-	Leases   *lease.Leases
-	Access   Access
-	Sessions func() int   // how many sessions are open, for /metrics; nil: not told
-	Ready    func() error // for /readyz; nil: always ready
-	Version  string       // of the server, for /openapi.json
-	Log      *slog.Logger // nil: silent
+	Catalog     *catalog.Catalog
+	Leases      *lease.Leases
+	Access      Access
+	Sessions    Sessions               // nil: there are none
+	Backup      func(io.Writer) error  // writes a backup; nil: there are none
+	Restore     func(io.Reader) error  // returns once the backup is known to be whole and will be used; nil: it cannot be done
+	StoreStatus func() Store           // nil: a store in memory
+	Collectors  []prometheus.Collector // of other rooms, for /metrics
+	Ready       func() error           // for /readyz; nil: always ready
+	Version     string                 // of the server, for /openapi.json and /v1/status
+	Log         *slog.Logger           // nil: silent
 }
 
 // API is an http.Handler.
 type API struct {
 	Config
-	routes  *routes
-	huma    huma.API
-	metrics *metrics
-	handler http.Handler
-	openAPI []byte
-	// patching keeps a PATCH, which reads before it writes, apart from the other writes of instances.
-	patching sync.RWMutex
+	routes    *routes
+	huma      huma.API
+	metrics   *metrics
+	handler   http.Handler
+	openAPI   []byte
+	started   time.Time
+	lanes     map[laneName]*lane
+	costly    *meters
+	strangers *meters
+	bodies    atomic.Int64
+	copies    copies
+	watches   *watches
+	events    events
+
+	// closing ends when the interface is closed.
+	closing context.Context
+	close   context.CancelFunc
 }
 
 // New returns the interface.
 func New(c Config) *API {
+	c = c.complete()
+	a := &API{
+		Config:    c,
+		routes:    newRoutes(),
+		started:   time.Now(),
+		lanes:     newLanes(),
+		costly:    newMeters(costlyRate, costlyBurst),
+		strangers: newMeters(strangerRate, strangerBurst),
+		watches:   newWatches(),
+		events:    c.Catalog,
+	}
+	a.closing, a.close = context.WithCancel(context.Background())
+	a.metrics = newMetrics(a)
+	a.huma = humago.New(a.routes, humaConfig(c.Version))
+	a.huma.UseMiddleware(knownQuery)
+	for _, add := range []func(){
+		a.addServices, a.addInstances, a.addRules, a.addHistory, a.addAliases, a.addProtection, a.addClients,
+		a.addWatch, a.addAudit, a.addTokens, a.addStatus, a.addBackup,
+	} {
+		add()
+	}
+	a.openAPI = a.describe()
+	a.addOperations()
+	a.handler = a.metrics.observe(a.recovering(a.authenticated(http.HandlerFunc(a.serve))))
+	return a
+}
+
+// complete fills in what is not given.
+func (c Config) complete() Config {
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
-	a := &API{Config: c, routes: &routes{mux: http.NewServeMux()}}
-	a.metrics = newMetrics(c)
-	a.huma = humago.New(a.routes, humaConfig(c.Version))
-	a.huma.UseMiddleware(knownQuery)
-	a.addServices()
-	a.addInstances()
-	a.addRules()
-	a.openAPI = a.describe()
-	a.addOperations()
-	a.handler = a.metrics.observe(a.recovering(a.authenticated(bounded(a.routes))))
-	return a
+	if c.Sessions == nil {
+		c.Sessions = noSessions{}
+	}
+	if c.StoreStatus == nil {
+		c.StoreStatus = func() Store { return Store{State: "ok"} }
+	}
+	return c
 }
+
+// Close ends the watches and the waiting for acknowledgements; other requests go on. It does not wait for them: that
+// is what [http.Server.Shutdown] does.
+func (a *API) Close() { a.close() }
 
 // ServeHTTP implements [http.Handler].
 func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) { a.handler.ServeHTTP(w, r) }
@@ -76,15 +126,24 @@ func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) { a.handler.Serv
 // Routes lists every route as "METHOD /path".
 func (a *API) Routes() []string { return a.routes.patterns }
 
+// Demands says which role a route of [API.Routes] needs, and where: "namespace" is that of the query, "any" means that
+// the handler looks at what is touched, "everywhere" that a token of some namespaces is not enough. The role is "" for
+// the probes, which need no token.
+func (a *API) Demands(route string) (role access.Role, where string, declared bool) {
+	d, declared := a.routes.demands[route]
+	return d.role, string(d.scope), declared
+}
+
 // OpenAPI returns the description of the calls, OpenAPI 3.1 in JSON.
 func (a *API) OpenAPI() []byte { return a.openAPI }
 
 // addOperations adds what operators and their tools ask for.
 func (a *API) addOperations() {
-	a.routes.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { writeText(w, "ok\n") })
-	a.routes.HandleFunc("GET /readyz", a.ready)
-	a.routes.HandleFunc("GET /metrics", a.metrics.handler.ServeHTTP)
-	a.routes.HandleFunc("GET /openapi.json", func(w http.ResponseWriter, _ *http.Request) {
+	probe := demand{scope: unguarded, lane: noLane}
+	a.handle("GET /healthz", probe, func(w http.ResponseWriter, _ *http.Request) { writeText(w, "ok\n") })
+	a.handle("GET /readyz", probe, a.ready)
+	a.handle("GET /metrics", needs(access.Reader, somewhere).in(noLane), a.metrics.handler.ServeHTTP)
+	a.handle("GET /openapi.json", needs(access.Reader, somewhere), func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "application/openapi+json")
 		w.Write(a.openAPI)
 	})
@@ -120,49 +179,10 @@ func (a *API) recovering(next http.Handler) http.Handler {
 	})
 }
 
-// routes is a mux that knows its patterns and answers in problem+json when none fits.
-type routes struct {
-	mux      *http.ServeMux
-	patterns []string
-}
-
-// HandleFunc implements humago.Mux.
-func (m *routes) HandleFunc(pattern string, handler func(http.ResponseWriter, *http.Request)) {
-	m.patterns = append(m.patterns, pattern)
-	m.mux.HandleFunc(pattern, handler)
-}
-
-// ServeHTTP implements [http.Handler].
-func (m *routes) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	fallback, pattern := m.mux.Handler(r)
-	if pattern != "" {
-		m.mux.ServeHTTP(w, r)
-		return
-	}
-	// The mux's own answer is plain text; only its status and its Allow header are of use.
-	answer := &discard{header: w.Header()}
-	fallback.ServeHTTP(answer, r)
-	if answer.status == http.StatusMethodNotAllowed {
-		writeProblem(w, problem(answer.status, r.Method+" is not possible for "+r.URL.Path+"; possible are "+w.Header().Get("Allow")))
-		return
-	}
-	writeProblem(w, problem(http.StatusNotFound, "there is no "+r.URL.Path+"; GET /openapi.json lists what there is"))
-}
-
-// discard keeps the header and the status of an answer.
-type discard struct {
-	header http.Header
-	status int
-}
-
-func (d *discard) Header() http.Header         { return d.header }
-func (d *discard) Write(b []byte) (int, error) { return len(b), nil }
-func (d *discard) WriteHeader(status int)      { d.status = status }
-
 func humaConfig(version string) huma.Config {
 	jsonFormat := huma.DefaultJSONFormat
 	yamlFormat := huma.Format{Marshal: marshalYAML}
-	scheme := huma.SecurityScheme{Type: "http", Scheme: "bearer", Description: "the token in the file admin.token of the server's data directory"}
+	scheme := huma.SecurityScheme{Type: "http", Scheme: "bearer", Description: "the token in the file admin.token of the server's data directory, or one made with POST /v1/tokens"}
 	return huma.Config{
 		OpenAPI: &huma.OpenAPI{
 			OpenAPI:    "3.1.0",

@@ -6,9 +6,8 @@ import (
 	"net/http"
 	"strings"
 
-	"github.com/danielgtaylor/huma/v2"
-
 	"github.com/weftmesh/weft/discovery"
+	"github.com/weftmesh/weft/internal/registry/access"
 	"github.com/weftmesh/weft/internal/registry/catalog"
 	"github.com/weftmesh/weft/rule"
 )
@@ -26,6 +25,8 @@ type applied struct {
 	Items    []outcome          `json:"items" nullable:"false" doc:"one for each rule, in the order given"`
 	Revision discovery.Revision `json:"revision" doc:"after the write"`
 	DryRun   bool               `json:"dryRun,omitempty" doc:"nothing was written: this is what would happen"`
+
+	Acknowledged *acknowledged `json:"acknowledged,omitempty" doc:"with ?wait="`
 }
 
 // outcome is what a write did, or would do, to one rule.
@@ -35,11 +36,12 @@ type outcome struct {
 	Name      string    `json:"name"`
 	Outcome   string    `json:"outcome" enum:"created,configured,unchanged,deleted"`
 	Rule      document  `json:"rule" doc:"as it is now; of a deleted rule, as it was"`
+	Diff      string    `json:"diff,omitempty" doc:"with ?dryRun=true: a unified diff of the YAML; absent if nothing would change"`
 }
 
 func outcomeOf(r rule.Rule, what string) outcome {
 	key := r.Key()
-	return outcome{key.Kind, key.Namespace, key.Name, what, document{r}}
+	return outcome{Kind: key.Kind, Namespace: key.Namespace, Name: key.Name, Outcome: what, Rule: document{r}}
 }
 
 const deleted = "deleted"
@@ -88,17 +90,21 @@ type Guard struct {
 type putRule struct {
 	OneRule
 	Guard
+	Waiting
 	Payload
 }
 
 type deleteRule struct {
 	OneRule
 	Guard
+	Waiting
 }
 
 type applyRules struct {
 	Namespaced
-	DryRun bool `query:"dryRun" doc:"check, and answer what would happen, but write nothing"`
+	DryRun bool     `query:"dryRun" doc:"check, and answer what would happen, but write nothing"`
+	Delete []string `query:"delete,explode" maxItems:"100" doc:"rules to delete in the same transaction, each as kind/name or kind/name.namespace" example:"route/product-canary"`
+	Waiting
 	Payload
 }
 
@@ -109,19 +115,24 @@ type ruleFound struct {
 
 func (a *API) addRules() {
 	const one = "/v1/rules/{kind}/{name}"
-	writes := []int{http.StatusConflict, http.StatusRequestEntityTooLarge, http.StatusUnsupportedMediaType, http.StatusUnprocessableEntity, http.StatusInsufficientStorage}
-	huma.Register(a.huma, operation("list-rules", http.MethodGet, "/v1/rules", "List rules", http.StatusUnprocessableEntity), a.listRules)
-	huma.Register(a.huma, operation("get-rule", http.MethodGet, one, "Read one rule", http.StatusNotFound), a.getRule)
-	put := operation("put-rule", http.MethodPut, one, "Write one rule", append(writes, http.StatusNotFound, http.StatusPreconditionFailed)...)
+	register(a, needs(access.Reader, inNamespace), operation("list-rules", http.MethodGet, "/v1/rules", "List rules", http.StatusUnprocessableEntity), a.listRules)
+	register(a, needs(access.Reader, inNamespace), operation("get-rule", http.MethodGet, one, "Read one rule", http.StatusNotFound), a.getRule)
+	put := operation("put-rule", http.MethodPut, one, "Write one rule", append(writeErrors(), http.StatusNotFound, http.StatusPreconditionFailed)...)
 	put.RequestBody = bodyOf[document](a.huma, documentTypes[:]...)
 	put.Responses = created()
-	huma.Register(a.huma, put, a.putRule)
-	huma.Register(a.huma, operation("delete-rule", http.MethodDelete, one, "Delete one rule",
+	register(a, needs(access.Operator, inNamespace), put, a.putRule)
+	register(a, needs(access.Operator, inNamespace), operation("delete-rule", http.MethodDelete, one, "Delete one rule",
 		http.StatusNotFound, http.StatusPreconditionFailed, http.StatusInsufficientStorage), a.deleteRule)
 	post := operation("apply-rules", http.MethodPost, "/v1/rules",
-		"Write one or many rules, all or none: a YAML stream, JSON values in a row, or a list", writes...)
+		"Write one or many rules, all or none: a YAML stream, JSON values in a row, or a list", append(writeErrors(), http.StatusNotFound)...)
 	post.RequestBody = bodyOf[document](a.huma, documentTypes[:]...)
-	huma.Register(a.huma, post, a.applyRules)
+	register(a, needs(access.Operator, somewhere), post, a.applyRules)
+	post.RequestBody.Required = false // with ?delete=; huma takes a body that is read raw for required
+}
+
+// writeErrors are the statuses of writes that have a body.
+func writeErrors() []int {
+	return []int{http.StatusConflict, http.StatusRequestEntityTooLarge, http.StatusUnsupportedMediaType, http.StatusUnprocessableEntity, http.StatusInsufficientStorage}
 }
 
 func (a *API) listRules(_ context.Context, in *listRules) (*listed[document], error) {
@@ -166,12 +177,18 @@ func (a *API) putRule(ctx context.Context, in *putRule) (*rulesWritten, error) {
 	if err := onlyOf(rules, key); err != nil {
 		return nil, err
 	}
-	change := catalog.Change{Puts: rules, DryRun: in.DryRun}
-	if change.If, err = a.guards(in.Guard, key); err != nil {
+	return a.writeOne(ctx, key, in.Guard, in.Waiting, catalog.Change{Puts: rules})
+}
+
+// writeOne writes or deletes the one rule that the address names.
+func (a *API) writeOne(ctx context.Context, key rule.Key, g Guard, w Waiting, change catalog.Change) (*rulesWritten, error) {
+	var err error
+	if change.If, err = a.guards(g, key); err != nil {
 		return nil, err
 	}
-	out, err := a.write(ctx, change)
-	if err != nil || in.DryRun {
+	change.DryRun = g.DryRun
+	out, err := a.write(ctx, w, change)
+	if err != nil || g.DryRun || len(change.Puts) == 0 {
 		return out, err
 	}
 	written := out.Body.Items[0]
@@ -207,22 +224,61 @@ func (a *API) deleteRule(ctx context.Context, in *deleteRule) (*rulesWritten, er
 	if err != nil {
 		return nil, err
 	}
-	change := catalog.Change{Deletes: []rule.Key{key}, DryRun: in.DryRun}
-	if change.If, err = a.guards(in.Guard, key); err != nil {
-		return nil, err
-	}
-	return a.write(ctx, change)
+	return a.writeOne(ctx, key, in.Guard, in.Waiting, catalog.Change{Deletes: []rule.Key{key}})
 }
 
 func (a *API) applyRules(ctx context.Context, in *applyRules) (*rulesWritten, error) {
-	rules, err := a.documents(in.Payload, in.Namespaced)
-	if err != nil {
+	change := catalog.Change{DryRun: in.DryRun}
+	var err error
+	if change.Deletes, err = in.deletes(); err != nil {
 		return nil, err
 	}
-	if len(rules) == 0 {
+	if len(in.RawBody) > 0 || len(change.Deletes) == 0 {
+		if change.Puts, err = a.documents(in.Payload, in.Namespaced); err != nil {
+			return nil, err
+		}
+	}
+	if len(change.Puts)+len(change.Deletes) == 0 {
 		return nil, problem(http.StatusUnprocessableEntity, "the body has no document", wrong("body", "must have at least one rule", nil))
 	}
-	return a.write(ctx, catalog.Change{Puts: rules, DryRun: in.DryRun})
+	if err := mayWrite(ctx, change); err != nil {
+		return nil, err
+	}
+	return a.write(ctx, in.Waiting, change)
+}
+
+// mayWrite looks at the namespace of each rule of a change: those of documents need not be that of the query.
+func mayWrite(ctx context.Context, change catalog.Change) error {
+	for _, r := range change.Puts {
+		if err := may(ctx, access.Operator, r.Key().Namespace); err != nil {
+			return err
+		}
+	}
+	for _, key := range change.Deletes {
+		if err := may(ctx, access.Operator, key.Namespace); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// deletes reads ?delete=.
+func (in *applyRules) deletes() ([]rule.Key, error) {
+	keys := make([]rule.Key, len(in.Delete))
+	for i, text := range in.Delete {
+		kind, name, _ := strings.Cut(text, "/")
+		k, known := rule.KindOf(kind)
+		name, namespace, full := strings.Cut(name, ".")
+		if !full {
+			namespace = in.namespace()
+		}
+		if !known || !discovery.IsLabel(name) || !discovery.IsLabel(namespace) {
+			const message = "must be kind/name, such as route/product-canary"
+			return nil, problem(http.StatusUnprocessableEntity, "delete: "+message, wrong("query.delete", message, text))
+		}
+		keys[i] = rule.Key{Kind: k, Namespace: namespace, Name: name}
+	}
+	return keys, nil
 }
 
 // documents reads the rules of a body and checks them all, so that everything wrong is reported at once.
@@ -296,18 +352,70 @@ func (a *API) existing(key rule.Key) (map[rule.Key]discovery.Revision, error) {
 	return map[rule.Key]discovery.Revision{key: revision}, err
 }
 
-func (a *API) write(ctx context.Context, change catalog.Change) (*rulesWritten, error) {
-	change.By = "admin"
+// write makes a change, and waits for who it concerns.
+func (a *API) write(ctx context.Context, w Waiting, change catalog.Change) (*rulesWritten, error) {
+	change.By = callOf(ctx).grant.Name
+	before := a.before(change)
 	done, err := a.Catalog.ApplyRules(ctx, change)
 	if err != nil {
 		return nil, a.refuse(err)
 	}
-	items := convert(done.Rules, func(r catalog.AppliedRule) outcome { return outcomeOf(r.Rule, string(r.Outcome)) })
+	body := applied{Revision: done.Revision, DryRun: change.DryRun}
+	body.Items = convert(done.Rules, func(r catalog.AppliedRule) outcome { return outcomeOf(r.Rule, string(r.Outcome)) })
 	for _, r := range done.Deleted {
-		items = append(items, outcomeOf(r, deleted))
+		body.Items = append(body.Items, outcomeOf(r, deleted))
 	}
-	return &rulesWritten{
-		Status: http.StatusOK,
-		Body:   applied{Items: items, Revision: done.Revision, DryRun: change.DryRun},
-	}, nil
+	if change.DryRun {
+		return &rulesWritten{Status: http.StatusOK, Body: body}, a.preview(body.Items, before)
+	}
+	services, at := concerned(body, before)
+	body.Acknowledged = a.await(ctx, w, services, at)
+	return &rulesWritten{Status: http.StatusOK, Body: body}, nil
+}
+
+// before gives the rules that a change replaces, as they are now.
+func (a *API) before(change catalog.Change) map[rule.Key]rule.Rule {
+	out := make(map[rule.Key]rule.Rule, len(change.Puts))
+	for _, r := range change.Puts {
+		if old, ok := a.Catalog.Rule(r.Key()); ok {
+			out[r.Key()] = old
+		}
+	}
+	return out
+}
+
+// preview fills in what would differ.
+func (a *API) preview(items []outcome, before map[rule.Key]rule.Rule) error {
+	for i, item := range items {
+		key := item.Rule.Key()
+		from, to := before[key], item.Rule.Rule
+		if item.Outcome == deleted {
+			from, to = to, rule.Rule{}
+		}
+		text, err := diff(key, from, to)
+		if err != nil {
+			return a.refuse(err)
+		}
+		items[i].Diff = text
+	}
+	return nil
+}
+
+// concerned gives the services whose clients have a write to apply, those that a rule left included, and the revision at
+// which they have: that of the write, or if it changed nothing that of the rules.
+func concerned(body applied, before map[rule.Key]rule.Rule) ([]discovery.Name, discovery.Revision) {
+	var services []discovery.Name
+	var at discovery.Revision
+	for _, item := range body.Items {
+		services = append(services, discovery.Name{Service: item.Rule.Service, Namespace: item.Namespace})
+		if old, replaced := before[item.Rule.Key()]; replaced && old.Service != item.Rule.Service {
+			services = append(services, discovery.Name{Service: old.Service, Namespace: item.Namespace})
+		}
+		if r, err := discovery.ParseRevision(item.Rule.Revision); err == nil && item.Outcome == string(catalog.Unchanged) && at != body.Revision {
+			at = discovery.Revision{Epoch: r.Epoch, Number: max(at.Number, r.Number)}
+		} else {
+			at = body.Revision
+		}
+	}
+	return services, at
 }

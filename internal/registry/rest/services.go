@@ -4,9 +4,8 @@ import (
 	"context"
 	"net/http"
 
-	"github.com/danielgtaylor/huma/v2"
-
 	"github.com/weftmesh/weft/discovery"
+	"github.com/weftmesh/weft/internal/registry/access"
 	"github.com/weftmesh/weft/internal/registry/catalog"
 )
 
@@ -41,9 +40,9 @@ type serviceFound struct {
 }
 
 func (a *API) addServices() {
-	huma.Register(a.huma, operation("list-services", http.MethodGet, "/v1/services",
+	register(a, needs(access.Reader, inNamespace), operation("list-services", http.MethodGet, "/v1/services",
 		"List the services that an instance or a rule names", http.StatusUnprocessableEntity), a.listServices)
-	huma.Register(a.huma, operation("get-service", http.MethodGet, "/v1/services/{service}",
+	register(a, needs(access.Reader, inNamespace), operation("get-service", http.MethodGet, "/v1/services/{service}",
 		"Sum up one service", http.StatusNotFound), a.getService)
 }
 

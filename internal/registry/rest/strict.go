@@ -180,7 +180,11 @@ func (s *strict) array(t reflect.Type, path string, depth int) error {
 		inner = t.Elem()
 	}
 	for i := 0; s.dec.More(); i++ {
-		if err := s.value(inner, fmt.Sprintf("%s[%d]", path, i), depth+1); err != nil {
+		at := path
+		if inner != nil { // else nothing in it is named
+			at = fmt.Sprintf("%s[%d]", path, i)
+		}
+		if err := s.value(inner, at, depth+1); err != nil {
 			return err
 		}
 	}

@@ -96,7 +96,7 @@ var grpcDemands = map[string]access.Role{
 
 // rolesInREST says whether REST tells roles and namespaces apart. While it does not, rows of readers and operators, and
 // rows without a route, are left out.
-const rolesInREST = false
+const rolesInREST = true
 
 // caller is one column.
 type caller struct {

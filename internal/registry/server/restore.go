@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/weftmesh/weft/internal/registry/rest"
 	"github.com/weftmesh/weft/internal/registry/store"
 )
 
@@ -15,7 +16,7 @@ const uploadName = "restore.weftbackup"
 
 var (
 	errInMemory  = errors.New("this server keeps its data in memory, where nothing can be restored")
-	errRestoring = errors.New("another backup is being restored; try again in a few seconds")
+	errRestoring = rest.ErrRestoring
 )
 
 // Restore takes a backup that is to replace the store. When it returns nil the backup is whole and on disk, and once the

@@ -4,9 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net/http"
 	"net/netip"
+	"os"
+	"path/filepath"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -136,14 +139,21 @@ func (r *rooms) closeSessions() error {
 }
 
 func (r *rooms) addREST(s *Server) {
+	restore := s.Restore
+	if r.config.DataDir == "" {
+		restore = nil // REST says so before it takes a byte
+	}
 	r.rest = rest.New(rest.Config{
-		Catalog:  r.catalog,
-		Leases:   r.leases,
-		Access:   r.tokens,
-		Sessions: func() int { return len(r.sessions.Clients()) },
-		Ready:    r.ready,
-		Version:  r.config.Version,
-		Log:      r.log,
+		Catalog:     r.catalog,
+		Leases:      r.leases,
+		Access:      r.tokens,
+		Sessions:    r.sessions,
+		Backup:      func(w io.Writer) error { return store.Backup(r.store, w) },
+		Restore:     restore,
+		StoreStatus: r.storeStatus,
+		Ready:       r.ready,
+		Version:     r.config.Version,
+		Log:         r.log,
 	})
 	r.http = &http.Server{
 		Handler:           r.rest,
@@ -155,7 +165,23 @@ func (r *rooms) addREST(s *Server) {
 		MaxHeaderBytes:    16 << 10,
 		ErrorLog:          slog.NewLogLogger(r.log.Handler(), slog.LevelDebug),
 	}
+	r.http.RegisterOnShutdown(r.rest.Close)
 	r.onClose(r.closeREST)
+}
+
+// storeStatus says how the store is. Its size is that of its file.
+func (r *rooms) storeStatus() rest.Store {
+	out := rest.Store{State: r.store.State()}
+	if r.config.Store == nil {
+		out.Path = filepath.Join(r.config.DataDir, "registry.db")
+		if info, err := os.Stat(out.Path); err == nil {
+			out.Bytes = info.Size()
+		}
+	}
+	if at := r.lastBackup.Load(); at != nil {
+		out.LastBackup = *at
+	}
+	return out
 }
 
 // closeREST lets requests under way finish.

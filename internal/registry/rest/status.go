@@ -1,0 +1,75 @@
+package rest
+
+import (
+	"context"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/weftmesh/weft/discovery"
+	"github.com/weftmesh/weft/internal/registry/access"
+	"github.com/weftmesh/weft/internal/registry/catalog"
+)
+
+// Store is what is told of the store.
+type Store struct {
+	Path  string `json:"path" doc:"empty if it is in memory"`
+	Bytes int64  `json:"bytes" doc:"its size on disk"`
+	State string `json:"state" enum:"ok,full,broken" doc:"full: writes answer 507 until there is space; broken: writes answer 503 until a restart"`
+
+	LastBackup time.Time `json:"-"` // the last that the server made by itself; zero: none since the start
+}
+
+// status sums the server up.
+type status struct {
+	Version    string             `json:"version"`
+	Epoch      string             `json:"epoch" doc:"of all revisions; a restore begins a new one"`
+	Revision   discovery.Revision `json:"revision" doc:"of the last change"`
+	StartedAt  time.Time          `json:"startedAt"`
+	Services   int                `json:"services"`
+	Instances  int                `json:"instances"`
+	Rules      int                `json:"rules"`
+	Sessions   int                `json:"sessions"`
+	Protected  int                `json:"protected" doc:"sets of instances that do not expire, because too many fell silent at once"`
+	Store      Store              `json:"store"`
+	LastBackup time.Time          `json:"lastBackup,omitzero" doc:"when the last backup was finished, since the start; absent: none"`
+}
+
+type statusFound struct {
+	ETag string `header:"ETag"`
+	Body status
+}
+
+func (a *API) addStatus() {
+	register(a, needs(access.Reader, somewhere), operation("get-status", http.MethodGet, "/v1/status", "Sum the server up"), a.getStatus)
+}
+
+func (a *API) getStatus(context.Context, *struct{}) (*statusFound, error) {
+	services := a.Catalog.Services("")
+	rules, revision := a.Catalog.Rules(catalog.Filter{})
+	out := status{
+		Version:    a.Version,
+		Epoch:      strconv.FormatUint(revision.Epoch, 16),
+		Revision:   revision,
+		StartedAt:  a.started,
+		Services:   len(services),
+		Rules:      len(rules),
+		Sessions:   len(a.Sessions.Clients()),
+		Protected:  len(a.Leases.Protection()),
+		Store:      a.StoreStatus(),
+		LastBackup: a.lastBackup(),
+	}
+	for _, s := range services {
+		out.Instances += s.Instances
+	}
+	return &statusFound{digest(out), out}, nil
+}
+
+// lastBackup is the later of what was downloaded and what the server made by itself.
+func (a *API) lastBackup() time.Time {
+	own := a.StoreStatus().LastBackup
+	if at := a.copies.last.Load(); at != nil && at.After(own) {
+		return *at
+	}
+	return own
+}
