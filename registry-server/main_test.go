@@ -33,7 +33,7 @@ func none(string) string { return "" }
 
 func TestParse(t *testing.T) {
 	defaults := server.Config{GRPCAddr: "127.0.0.1:7070", HTTPAddr: "127.0.0.1:7080", DataDir: "./weft-data",
-		MaxSessions: 10_000, BackupEvery: time.Hour, BackupKeep: 24, Version: buildVersion()}
+		SessionTTL: 7 * time.Second, MaxSessions: 10_000, BackupEvery: time.Hour, BackupKeep: 24, Version: buildVersion()}
 	with := func(change func(*server.Config)) server.Config {
 		c := defaults
 		change(&c)

@@ -32,7 +32,7 @@ func TestOneRenewalForAll(t *testing.T) {
 		h, _ := f.hold("a", "b", "c")
 		f.hold("other")
 		for range 20 {
-			time.Sleep(RenewEvery)
+			time.Sleep(RenewEvery(SessionTTL))
 			if !h.Renew() {
 				t.Fatal("not renewed")
 			}
@@ -137,7 +137,7 @@ func TestOldRenewalsDoNotCount(t *testing.T) {
 		old, _ := f.hold("a", "b")
 		f.hold("a")
 		for range 12 {
-			time.Sleep(RenewEvery)
+			time.Sleep(RenewEvery(SessionTTL))
 			if !old.Renew() {
 				t.Fatal("not renewed")
 			}
@@ -162,7 +162,7 @@ func testOperatorDeletes(t *testing.T, soon time.Duration) {
 			t.Fatal(err)
 		}
 		for range 205 {
-			time.Sleep(RenewEvery)
+			time.Sleep(RenewEvery(SessionTTL))
 			if !h.Renew() {
 				t.Fatal("not renewed")
 			}

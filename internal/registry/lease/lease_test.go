@@ -120,7 +120,7 @@ func TestRenewal(t *testing.T) {
 		f.register("control", SessionTTL)
 		commits := f.st.commits.Load()
 		for range 20 {
-			time.Sleep(RenewEvery)
+			time.Sleep(RenewEvery(SessionTTL))
 			if !f.Renew(product, "p1") {
 				t.Fatal("not renewed")
 			}

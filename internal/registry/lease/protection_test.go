@@ -43,7 +43,7 @@ func (c *crowd) add(service string, n int) (keys []catalog.InstanceKey) {
 // live lets time pass in which everybody who is not cut off renews.
 func (c *crowd) live(d time.Duration) {
 	for end := time.Now().Add(d); ; c.renewed = time.Now() {
-		next := c.renewed.Add(RenewEvery)
+		next := c.renewed.Add(RenewEvery(SessionTTL))
 		if next.After(end) {
 			time.Sleep(time.Until(end))
 			synctest.Wait()
