@@ -74,7 +74,11 @@ func TestAttacks(t *testing.T) {
 			if made < 2*rounds {
 				t.Errorf("%d attacks: this was none", made)
 			}
-			if storm > 2*beside+time.Millisecond { // a millisecond is one turn at a core
+			slack := 5 * time.Millisecond // some turns at a core, which others want too
+			if full() {
+				slack = time.Millisecond
+			}
+			if storm > 2*beside+slack {
 				t.Errorf("p99 is %s under attack and %s beside it: want at most twice as much", storm, beside)
 			}
 			if most > 256<<20 {
