@@ -31,9 +31,9 @@ func auditEntryOf(e audit.Entry) auditEntry {
 type listAudit struct {
 	Anywhere
 	Before uint64 `query:"before" doc:"only entries with a lower number: the next of the answer before"`
-	Limit  int    `query:"limit" minimum:"1" maximum:"10000" default:"1000" doc:"how many items at most"`
+	Limit  int    `query:"limit" minimum:"1" maximum:"1000" default:"1000" doc:"how many items at most"`
 	Who    string `query:"who" maxLength:"63" doc:"only of this token's name"`
-	Kind   string `query:"kind" maxLength:"64" doc:"only of this kind"`
+	Kind   string `query:"kind" maxLength:"64" doc:"only of this kind; case does not matter"`
 	Target string `query:"target" maxLength:"400" doc:"only of this target"`
 }
 
