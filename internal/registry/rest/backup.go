@@ -59,7 +59,11 @@ func (a *API) backUp(ctx context.Context, _ *struct{}) (*huma.StreamResponse, er
 		return nil, problem(http.StatusNotImplemented, "this server keeps nothing on disk that could be backed up")
 	}
 	return &huma.StreamResponse{Body: func(hc huma.Context) {
-		_, w := humago.Unwrap(hc)
+		r, w := humago.Unwrap(hc)
+		if r.Method == http.MethodHead { // nobody gets a copy, so none is made
+			w.Header().Set("Content-Type", octets)
+			return
+		}
 		if !a.copies.busy.TryLock() {
 			writeProblem(w, errCopying)
 			return

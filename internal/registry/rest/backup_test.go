@@ -22,6 +22,12 @@ func TestBackup(t *testing.T) {
 		_, err := io.WriteString(w, "all there is")
 		return err
 	}})
+	if a := must(t, api, 200, "HEAD", "/v1/backup", ""); a.header.Get("Content-Type") != octets {
+		t.Error(a)
+	}
+	if v := must(t, api, 200, "GET", "/v1/status", "").json(t); v["lastBackup"] != nil {
+		t.Error("HEAD counts as a backup, of which nobody has a copy", v)
+	}
 	a := must(t, api, 200, "GET", "/v1/backup", "")
 	if a.body != "all there is" || a.header.Get("Content-Type") != octets {
 		t.Error(a)

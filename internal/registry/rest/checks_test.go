@@ -6,10 +6,11 @@ import (
 	"time"
 
 	"github.com/weftmesh/weft/internal/registry/catalog"
+	"github.com/weftmesh/weft/internal/registry/store"
 )
 
 func TestChecks(t *testing.T) {
-	api := newAPI(t)
+	api := newAPIWith(t, store.NewMemory(), Config{Checks: true})
 	body := func(check string) string {
 		return `{"address": "127.0.0.1:9000", "protocol": "http", "check": ` + check + `}`
 	}
@@ -53,4 +54,16 @@ func TestChecks(t *testing.T) {
 	if n := len(api.Catalog.Checked()); n != 2 {
 		t.Errorf("%d checks after one was taken away", n)
 	}
+}
+
+// A server that does no checks says so, instead of taking what it would ignore.
+func TestChecksAreOff(t *testing.T) {
+	api := newAPI(t)
+	const checked = `{"address": "127.0.0.1:9000", "protocol": "http", "check": {"type": "tcp"}}`
+	if a := must(t, api, 422, "PUT", product+"/p1", checked); !strings.Contains(a.body, `"location":"body.check"`) || !strings.Contains(a.body, "--checks") {
+		t.Error(a.body)
+	}
+	must(t, api, 404, "GET", product+"/p1", "")
+	api.Checks = true
+	must(t, api, 201, "PUT", product+"/p1", checked)
 }

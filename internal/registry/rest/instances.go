@@ -18,7 +18,7 @@ import (
 type registration struct {
 	discovery.Instance
 	TTL   string `json:"ttl,omitempty" example:"30s" doc:"a duration from 1s to 24h, if the instance will be renewed; without it, it stays until it is deleted"`
-	Check *check `json:"check,omitempty" doc:"the server tries the instance's address itself; without it, it does not"`
+	Check *check `json:"check,omitempty" doc:"the server tries the instance's address itself; without it, it does not. Refused unless the server was started with --checks"`
 }
 
 // check is an active health check.
@@ -183,6 +183,10 @@ func (a *API) putInstance(ctx context.Context, in *instanceWithBody) (*instanceF
 	}
 	if err := want.named(key); err != nil {
 		return nil, err
+	}
+	if want.Check != nil && !a.Checks {
+		const message = "must be absent: this server does no checks until it is started with --checks"
+		return nil, problem(http.StatusUnprocessableEntity, "check: "+message, wrong("body.check", message, nil))
 	}
 	terms, err := want.terms()
 	if err != nil {
