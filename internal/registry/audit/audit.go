@@ -42,7 +42,7 @@ type Entry struct {
 	At     time.Time `json:"at"`
 	Actor
 	Action    string `json:"action"` // put, delete, order, rollback, create, revoke, restore, override …
-	Kind      string `json:"kind"`   // instance, alias, token, or the kind of a rule
+	Kind      string `json:"kind"`   // instance, alias, token, protection, backup, or the kind of a rule
 	Namespace string `json:"namespace,omitempty"`
 	Target    string `json:"target"` // such as "product/p1" of an instance, or the name of a rule
 	Revision  string `json:"revision,omitempty"`

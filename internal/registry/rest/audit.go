@@ -17,7 +17,7 @@ type auditEntry struct {
 	Who       string    `json:"who" doc:"the name of the token"`
 	From      string    `json:"from" doc:"the address of the client"`
 	Action    string    `json:"action" example:"put"`
-	Kind      string    `json:"kind" doc:"instance, alias, token, or the kind of a rule"`
+	Kind      string    `json:"kind" doc:"instance, alias, token, protection, backup, or the kind of a rule"`
 	Namespace string    `json:"namespace,omitempty"`
 	Target    string    `json:"target" example:"product/p1"`
 	Revision  string    `json:"revision,omitempty"`

@@ -129,7 +129,7 @@ func (a *API) restore(ctx context.Context, in *restoreFrom) (*restoreDone, error
 	c := callOf(ctx)
 	c.allow(stallLimit)
 	body := &incoming{call: c, rc: http.NewResponseController(c.w), r: http.MaxBytesReader(c.w, c.body, maxRestore)}
-	if err := a.Restore(body); err != nil {
+	if err := a.Restore(ctx, body); err != nil {
 		return nil, a.refusal(err)
 	}
 	out := &restoreDone{}

@@ -1,6 +1,7 @@
 package rest
 
 import (
+	"context"
 	"errors"
 	"io"
 	"net/http/httptest"
@@ -64,7 +65,7 @@ func TestABackupCutShort(t *testing.T) {
 func TestRestore(t *testing.T) {
 	var got int64
 	result := error(nil)
-	api := newAPIWith(t, store.NewMemory(), Config{Restore: func(r io.Reader) (err error) {
+	api := newAPIWith(t, store.NewMemory(), Config{Restore: func(_ context.Context, r io.Reader) (err error) {
 		if got, err = io.Copy(io.Discard, r); err != nil {
 			return err
 		}
@@ -90,7 +91,7 @@ func TestRestoreAtTheBound(t *testing.T) {
 	if testing.Short() {
 		t.Skip("reads 2 GiB of zeros")
 	}
-	api := newAPIWith(t, store.NewMemory(), Config{Restore: func(r io.Reader) error { _, err := io.Copy(io.Discard, r); return err }})
+	api := newAPIWith(t, store.NewMemory(), Config{Restore: func(_ context.Context, r io.Reader) error { _, err := io.Copy(io.Discard, r); return err }})
 	for size, want := range map[int64]int{maxRestore: 202, maxRestore + 1: 413} {
 		r := httptest.NewRequest("POST", "/v1/restore", io.LimitReader(zeros{}, size))
 		r.Header.Set("Authorization", "Bearer admin")
@@ -108,7 +109,7 @@ func TestASlowRestore(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var mu sync.Mutex
 		var ends []error
-		api := newAPIWith(t, store.NewMemory(), Config{Restore: func(r io.Reader) error {
+		api := newAPIWith(t, store.NewMemory(), Config{Restore: func(_ context.Context, r io.Reader) error {
 			_, err := io.Copy(io.Discard, r)
 			mu.Lock()
 			ends = append(ends, err)

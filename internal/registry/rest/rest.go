@@ -41,15 +41,15 @@ type Config struct {
 	Catalog     *catalog.Catalog
 	Leases      *lease.Leases
 	Access      Access
-	Sessions    Sessions               // nil: there are none
-	Backup      func(io.Writer) error  // writes a backup; nil: there are none
-	Restore     func(io.Reader) error  // returns once the backup is known to be whole and will be used; nil: it cannot be done
-	StoreStatus func() Store           // nil: a store in memory
-	Collectors  []prometheus.Collector // of other rooms, for /metrics
-	Checks      bool                   // active checks are done; else a registration that asks for one is refused
-	Ready       func() error           // for /readyz; nil: always ready
-	Version     string                 // of the server, for /openapi.json and /v1/status
-	Log         *slog.Logger           // nil: silent
+	Sessions    Sessions                               // nil: there are none
+	Backup      func(io.Writer) error                  // writes a backup; nil: there are none
+	Restore     func(context.Context, io.Reader) error // returns once the backup is known to be whole and will be used; nil: it cannot be done
+	StoreStatus func() Store                           // nil: a store in memory
+	Collectors  []prometheus.Collector                 // of other rooms, for /metrics
+	Checks      bool                                   // active checks are done; else a registration that asks for one is refused
+	Ready       func() error                           // for /readyz; nil: always ready
+	Version     string                                 // of the server, for /openapi.json and /v1/status
+	Log         *slog.Logger                           // nil: silent
 }
 
 // API is an http.Handler.

@@ -166,7 +166,7 @@ func (r *rooms) addREST(s *Server) {
 		MaxHeaderBytes:    16 << 10,
 
 		DisableGeneralOptionsHandler: true, // "OPTIONS *" needs a token like the rest
-		ErrorLog:          slog.NewLogLogger(r.log.Handler(), slog.LevelDebug),
+		ErrorLog:                     slog.NewLogLogger(r.log.Handler(), slog.LevelDebug),
 	}
 	r.http.RegisterOnShutdown(r.rest.Close)
 	r.onClose(r.closeREST)
