@@ -211,16 +211,21 @@ func (b Payload) decode(v any) error {
 }
 
 // enter writes an instance and its lease. A lease begins before its instance is there, and ends after: an instance that
-// is left without its lease would stay.
+// is left without its lease would stay. It does not stop when the client goes, as a lease has to know what came of the
+// write.
 func (a *API) enter(ctx context.Context, in discovery.Instance, terms catalog.Terms) error {
 	if _, err := catalog.Normalize(in); err != nil {
 		return err
 	}
+	undo := func() {}
 	if terms.TTL > 0 {
-		a.Leases.Track(in, terms.TTL)
+		undo = a.Leases.Track(in, terms.TTL)
 	}
-	_, err := a.Catalog.PutTerms(ctx, []discovery.Instance{in}, terms)
-	if err == nil && terms.TTL == 0 {
+	_, err := a.Catalog.PutTerms(context.WithoutCancel(ctx), []discovery.Instance{in}, terms)
+	switch {
+	case err != nil:
+		undo()
+	case terms.TTL == 0:
 		a.Leases.Track(in, 0)
 	}
 	return err
