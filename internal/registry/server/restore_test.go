@@ -149,6 +149,16 @@ func TestRestoreRefuses(t *testing.T) {
 	if err := s.Restore(t.Context(), io.MultiReader(strings.NewReader("half"), broken{})); !errors.Is(err, io.ErrUnexpectedEOF) {
 		t.Errorf("a body that ends early: %v", err)
 	}
+	other := filepath.Join(t.TempDir(), "other")
+	if err := errors.Join(os.WriteFile(other, []byte("precious"), 0o600), os.Symlink(other, filepath.Join(s.dir, "restore.weftbackup"))); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Restore(t.Context(), strings.NewReader("no backup")); !errors.Is(err, store.ErrBackup) {
+		t.Errorf("no backup: %v", err)
+	}
+	if text, err := os.ReadFile(other); string(text) != "precious" {
+		t.Errorf("the upload went through a link: %q %v", text, err)
+	}
 	if entries, _ := filepath.Glob(filepath.Join(s.dir, "restore*")); len(entries) != 0 {
 		t.Errorf("left: %v", entries)
 	}
