@@ -100,8 +100,8 @@ type member struct {
 func (m *member) cut() { m.own.cut() }
 
 func newCrowd(t *testing.T, r *registry, n int) *crowd {
-	f := &crowd{r: r, some: newProxy(t, r, "127.0.0.2", 0), rest: newProxy(t, r, "127.0.0.3", 0)}
-	own := newProxy(t, r, "127.0.0.4", 0)
+	f := &crowd{r: r, some: newProxy(t, r, 0), rest: newProxy(t, r, 0)}
+	own := newProxy(t, r, 0)
 	for i := range n {
 		via := f.rest
 		switch {
@@ -117,12 +117,8 @@ func newCrowd(t *testing.T, r *registry, n int) *crowd {
 
 func (f *crowd) join(t *testing.T, via, own *proxy, id string) *member {
 	t.Helper()
-	source, err := sdk.New(sdk.Options{Addrs: []string{via.addr}, Service: "crowd"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { source.Close() })
-	_, err = source.Register(t.Context(), discovery.Instance{ID: id, Address: "127.0.0.1:9", Protocol: discovery.GRPC})
+	source := via.open(t, "crowd")
+	_, err := source.Register(t.Context(), discovery.Instance{ID: id, Address: "127.0.0.1:9", Protocol: discovery.GRPC})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -64,5 +64,8 @@ func build(path string) (string, error) {
 	return path, nil
 }
 
+// proving reports whether the tests that take long are wanted.
+func proving() bool { return full() || os.Getenv("WEFT_PROVE") == "ci" }
+
 // full reports whether the long version of a test is wanted.
 func full() bool { return os.Getenv("WEFT_PROVE") == "full" }

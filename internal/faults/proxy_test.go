@@ -7,31 +7,60 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	sdk "github.com/weftmesh/weft/discovery/registry"
+	"github.com/weftmesh/weft/internal/credential"
 )
 
-// proxy stands between some processes and the registry. It has an address of its own on loopback but the registry's port,
-// by which SDKs find their credentials.
+// proxy stands between some processes and the registry. Who connects by it needs the pin and the token of the registry: with
+// the credential file the SDK would go to the address in there, past the proxy.
 type proxy struct {
+	credential.File
 	addr string
 	to   string
 	slow time.Duration // what the registry says arrives so much later
 	wg   sync.WaitGroup
 
-	mu    sync.Mutex
-	lis   net.Listener // nil while it is cut
-	conns map[net.Conn]bool
+	mu       sync.Mutex
+	lis      net.Listener // nil while it is cut
+	conns    map[net.Conn]bool
+	accepted []time.Time // connections
 }
 
-func newProxy(t *testing.T, r *registry, host string, slow time.Duration) *proxy {
+func newProxy(t *testing.T, r *registry, slow time.Duration) *proxy {
 	t.Helper()
-	_, port, err := net.SplitHostPort(r.grpc)
+	p := &proxy{File: r.credentials(t), addr: freeAddr(t), to: r.grpc, slow: slow, conns: map[net.Conn]bool{}}
+	p.restore(t)
+	t.Cleanup(func() {
+		p.cut()
+		if len(p.accepted) == 0 {
+			t.Errorf("nobody came by the proxy %s", p.addr)
+		}
+	})
+	return p
+}
+
+// open connects a process by the proxy.
+func (p *proxy) open(t *testing.T, service string) *sdk.Source {
+	t.Helper()
+	source, err := sdk.New(sdk.Options{Addrs: []string{p.addr}, Pin: p.Pin, Token: p.Token, Service: service})
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &proxy{addr: net.JoinHostPort(host, port), to: r.grpc, slow: slow, conns: map[net.Conn]bool{}}
-	p.restore(t)
-	t.Cleanup(p.cut)
-	return p
+	t.Cleanup(func() { source.Close() })
+	return source
+}
+
+// came is when connections were accepted since a moment.
+func (p *proxy) came(since time.Time) (times []time.Time) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, at := range p.accepted {
+		if at.After(since) {
+			times = append(times, at)
+		}
+	}
+	return times
 }
 
 // restore lets connections pass.
@@ -50,7 +79,10 @@ func (p *proxy) restore(t *testing.T) {
 			if err != nil {
 				return
 			}
-			p.pass(c)
+			p.mu.Lock()
+			p.accepted = append(p.accepted, time.Now())
+			p.mu.Unlock()
+			p.wg.Go(func() { p.pass(c) })
 		}
 	})
 }
