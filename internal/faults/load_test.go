@@ -39,11 +39,6 @@ func newCaller(t *testing.T, r *registry, rules string) *caller {
 	return newCallerWith(t, rules, weft.WithRegistry(r.grpc))
 }
 
-func newCallerVia(t *testing.T, p *proxy, rules string) *caller {
-	t.Helper()
-	return newCallerWith(t, rules, weft.WithRegistry(p.addr), weft.WithPin(p.Pin), weft.WithToken(p.Token))
-}
-
 func newCallerWith(t *testing.T, rules string, options ...weft.Option) *caller {
 	t.Helper()
 	parsed, err := rule.Parse([]byte(rules))

@@ -8,7 +8,7 @@ import (
 	"testing"
 	"time"
 
-	sdk "github.com/weftmesh/weft/discovery/registry"
+	"github.com/weftmesh/weft"
 	"github.com/weftmesh/weft/internal/credential"
 )
 
@@ -21,10 +21,10 @@ type proxy struct {
 	slow time.Duration // what the registry says arrives so much later
 	wg   sync.WaitGroup
 
-	mu       sync.Mutex
-	lis      net.Listener // nil while it is cut
-	conns    map[net.Conn]bool
-	accepted []time.Time // connections
+	mu    sync.Mutex
+	lis   net.Listener // nil while it is cut
+	conns map[net.Conn]bool
+	used  bool
 }
 
 func newProxy(t *testing.T, r *registry, slow time.Duration) *proxy {
@@ -33,34 +33,17 @@ func newProxy(t *testing.T, r *registry, slow time.Duration) *proxy {
 	p.restore(t)
 	t.Cleanup(func() {
 		p.cut()
-		if len(p.accepted) == 0 {
+		if !p.used {
 			t.Errorf("nobody came by the proxy %s", p.addr)
 		}
 	})
 	return p
 }
 
-// open connects a process by the proxy.
-func (p *proxy) open(t *testing.T, service string) *sdk.Source {
+// caller is a caller that reaches the registry by the proxy.
+func (p *proxy) caller(t *testing.T, rules string) *caller {
 	t.Helper()
-	source, err := sdk.New(sdk.Options{Addrs: []string{p.addr}, Pin: p.Pin, Token: p.Token, Service: service})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { source.Close() })
-	return source
-}
-
-// came is when connections were accepted since a moment.
-func (p *proxy) came(since time.Time) (times []time.Time) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	for _, at := range p.accepted {
-		if at.After(since) {
-			times = append(times, at)
-		}
-	}
-	return times
+	return newCallerWith(t, rules, weft.WithRegistry(p.addr), weft.WithPin(p.Pin), weft.WithToken(p.Token))
 }
 
 // restore lets connections pass.
@@ -79,9 +62,6 @@ func (p *proxy) restore(t *testing.T) {
 			if err != nil {
 				return
 			}
-			p.mu.Lock()
-			p.accepted = append(p.accepted, time.Now())
-			p.mu.Unlock()
 			p.wg.Go(func() { p.pass(c) })
 		}
 	})
@@ -115,7 +95,7 @@ func (p *proxy) pass(near net.Conn) {
 		far.Close()
 		return
 	}
-	p.conns[near], p.conns[far] = true, true
+	p.used, p.conns[near], p.conns[far] = true, true, true
 	p.wg.Go(func() { p.copy(near, far, p.slow) })
 	p.wg.Go(func() { p.copy(far, near, 0) })
 }

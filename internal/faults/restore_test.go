@@ -21,6 +21,7 @@ import (
 // An older backup is restored while the registry runs: every process goes back to the rules of the backup, none keeps a
 // newer one, and each announces its instance again under the same id.
 func TestAnOlderBackupIsRestored(t *testing.T) {
+	t.Parallel()
 	r := newRegistry(t)
 	put := func(name string, seq int) {
 		t.Helper()
@@ -78,6 +79,7 @@ func TestAnOlderBackupIsRestored(t *testing.T) {
 
 // A backup that was cut short, or changed on its way, is refused and changes nothing.
 func TestABadBackupIsRefused(t *testing.T) {
+	t.Parallel()
 	r := newRegistry(t)
 	if _, err := r.call(t.Context(), http.MethodPut, "/v1/rules/route/a", route("a", 1), nil); err != nil {
 		t.Fatal(err)

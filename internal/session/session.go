@@ -62,6 +62,8 @@ type Config struct {
 
 	Log  *slog.Logger                                               // nil: logs nothing
 	Dial func(ctx context.Context, target string) (net.Conn, error) // nil: TCP
+
+	Hasty bool // does not spread attempts to connect; the control of a test
 }
 
 // State says how a session stands.
@@ -155,9 +157,12 @@ func (s *Session) run() {
 		if lived >= steadyAfter {
 			failures = 0
 		}
-		if isRefusal(err) {
+		switch {
+		case isRefusal(err):
 			s.awaitChange(endpoint)
-		} else {
+		case s.cfg.Hasty:
+			s.sleep(baseDelay / 10)
+		default:
 			s.sleep(delay(failures, lived, err))
 		}
 	}
