@@ -87,6 +87,7 @@ type Session struct {
 	mu      sync.Mutex // never held while a callback runs or a message is sent
 	state   State
 	lastErr error
+	away    bool            // the last attempt to connect failed
 	logged  map[string]bool // errors logged since the last connection
 	link    *link           // nil unless connected
 	subs    map[string]*subscription
@@ -133,6 +134,14 @@ func (s *Session) LastError() error {
 	return s.lastErr
 }
 
+// Away reports whether the last attempt to connect failed, so that nobody answers for a while. A connection that just broke
+// does not count: the next attempt is due within a second.
+func (s *Session) Away() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.link == nil && s.away
+}
+
 func (s *Session) setState(state State) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -153,7 +162,7 @@ func (s *Session) run() {
 		if s.ctx.Err() != nil {
 			return
 		}
-		s.failed(err)
+		s.failed(err, lived == 0)
 		if lived >= steadyAfter {
 			failures = 0
 		}
@@ -193,10 +202,10 @@ func (s *Session) connected(l *link) {
 	s.cfg.Log.Info("connected to the registry", "target", l.target, "version", l.serverVersion)
 }
 
-func (s *Session) failed(err error) {
+func (s *Session) failed(err error, away bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.state, s.lastErr = Waiting, err
+	s.state, s.lastErr, s.away = Waiting, err, away
 	if errors.Is(err, errMoveOn) {
 		s.cfg.Log.Debug("connecting to the registry again", "error", err)
 		return
