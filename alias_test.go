@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -16,6 +17,7 @@ import (
 
 	"github.com/weftmesh/weft"
 	"github.com/weftmesh/weft/discovery"
+	"github.com/weftmesh/weft/internal/registry/catalog"
 )
 
 // aliases is a source with names for other names; what they stand for can be changed.
@@ -142,4 +144,91 @@ func TestAlias(t *testing.T) {
 		}
 		return nil
 	})
+}
+
+// An alias that is pointed elsewhere two hundred times fails no call over either protocol, of callers that repeat none, and
+// one that is dialled by its short name is the caller's namespace's before it is default's.
+func TestAliasFlipsUnderLoad(t *testing.T) {
+	t.Parallel()
+	options, cat, _ := roomsOf(t, -1)
+	with := func(service string) *weft.Mesh {
+		return join(t, append(slices.Clip(options), weft.WithService(service))...)
+	}
+	serveProduct(t, with("one"), "one")
+	serveProduct(t, with("two.shop"), "two")
+	serveProduct(t, with("three"), "three")
+	name := func(service, namespace string) discovery.Name {
+		return discovery.Name{Service: service, Namespace: namespace}
+	}
+	one, two, missing := name("one", "default"), name("two", "shop"), name("nobody", "shop")
+	product := name("product", "shop")
+	point := func(at, to discovery.Name) {
+		t.Helper()
+		if _, _, err := cat.PutAlias(t.Context(), catalog.Alias{Name: at, Target: to}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	point(name("product", "default"), name("three", "default")) // behind that of shop
+	point(product, one)
+	web := with("web.shop")
+	var mu sync.Mutex
+	services := map[string]int{}
+	calls := &load{stop: make(chan struct{}), decided: func(d *weft.Decision) {
+		mu.Lock()
+		defer mu.Unlock()
+		services[d.Service]++
+	}}
+	calls.run(t, web)
+	for i := range 200 {
+		point(product, []discovery.Name{two, one}[i%2])
+		time.Sleep(5 * time.Millisecond) // so that calls run between any two
+	}
+	if e := calls.first.Load(); e != nil {
+		t.Errorf("%d of %d calls failed, the first with %v", calls.failed.Load(), calls.calls.Load(), *e)
+	}
+	mu.Lock()
+	for _, want := range []string{"one.default", "two.shop"} {
+		if services[want] == 0 || len(services) != 2 {
+			t.Errorf("the calls went to %v, want one.default and two.shop", services)
+		}
+	}
+	mu.Unlock()
+	// Control: the same calls fail when the alias leads nowhere, unless the same name of default does.
+	point(product, missing)
+	goesTo(t, web, "three.default")
+	if _, err := cat.DeleteAlias(t.Context(), name("product", "default")); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "calls of an alias that leads nowhere fail", 10*time.Second, func() error {
+		if calls.failed.Load() == 0 {
+			return errors.New("none does")
+		}
+		return nil
+	})
+	point(product, two)
+	goesTo(t, web, "two.shop")
+	if _, err := cat.DeleteAlias(t.Context(), product); err != nil {
+		t.Fatal(err)
+	}
+	goesTo(t, web, "")
+	close(calls.stop)
+	calls.wg.Wait()
+}
+
+// goesTo waits until calls of product reach a service over both protocols, "" for none.
+func goesTo(t *testing.T, m *weft.Mesh, service string) {
+	t.Helper()
+	for protocol, c := range callers(t, m) {
+		eventually(t, fmt.Sprintf("%s reaches %q", protocol, service), 10*time.Second, func() error {
+			var d weft.Decision
+			_, err := c.call(weft.With(t.Context(), weft.Record(&d)), request{behave: "ok"})
+			if refusal := (*weft.Error)(nil); service == "" && errors.As(err, &refusal) && refusal.Reason == weft.NoInstance {
+				return nil
+			}
+			if err != nil || d.Service != service {
+				return fmt.Errorf("got %s: %v", d.Service, err)
+			}
+			return nil
+		})
+	}
 }

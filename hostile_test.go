@@ -25,8 +25,8 @@ import (
 	"github.com/weftmesh/weft/internal/session/sessiontest"
 )
 
-// puppet is a registry that says what the test tells it to say, at an address of its own and known by its pin.
-func puppet(t *testing.T) (server *sessiontest.Server, m *weft.Mesh) {
+// identity makes the key of a registry and its pin.
+func identity(t *testing.T) (config *tls.Config, pin string) {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -41,20 +41,26 @@ func puppet(t *testing.T) (server *sessiontest.Server, m *weft.Mesh) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	sum := sha256.Sum256(parsed.RawSubjectPublicKeyInfo)
+	return &tls.Config{MinVersion: tls.VersionTLS13, Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}}, hex.EncodeToString(sum[:])
+}
+
+// puppet is a registry that says what the test tells it to say, at an address of its own and known by its pin.
+func puppet(t *testing.T) (server *sessiontest.Server, m *weft.Mesh) {
+	t.Helper()
+	certificate, pin := identity(t)
 	lis, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	server = sessiontest.New(7)
 	server.Want = "remote"
-	g := grpc.NewServer(grpc.Creds(credentials.NewTLS(&tls.Config{MinVersion: tls.VersionTLS13,
-		Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}})))
+	g := grpc.NewServer(grpc.Creds(credentials.NewTLS(certificate)))
 	weftv1.RegisterSessionServiceServer(g, server)
 	go g.Serve(lis)
 	t.Cleanup(g.Stop)
-	pin := sha256.Sum256(parsed.RawSubjectPublicKeyInfo)
 	t.Setenv("XDG_CONFIG_HOME", t.TempDir()) // no credential file
-	t.Setenv("WEFT_PIN", hex.EncodeToString(pin[:]))
+	t.Setenv("WEFT_PIN", pin)
 	t.Setenv("WEFT_TOKEN", "remote")
 	t.Setenv("WEFT_REGISTRY", lis.Addr().String())
 	return server, join(t, weft.WithService("web"), weft.WithCacheDir(t.TempDir()))

@@ -48,7 +48,7 @@ func (m *Mesh) Register(ctx context.Context, in Instance) (*Registration, error)
 	if err != nil {
 		return nil, fmt.Errorf("weft: register: %w", err)
 	}
-	r := &Registration{mesh: m, instance: in, inner: inner}
+	r := &Registration{mesh: m, instance: in, inner: inner, turn: make(chan struct{}, 1)}
 	if !m.track(r) { // the mesh was closed meanwhile
 		return nil, fmt.Errorf("weft: register: %w", errors.Join(errClosed, bounded(ctx, time.Second, inner.Close)))
 	}
@@ -113,6 +113,8 @@ type Registration struct {
 	mesh  *Mesh
 	inner discovery.Registration
 
+	turn chan struct{} // holds one; taken while an update is under way, so that none comes after the one that it drains
+
 	mu       sync.Mutex
 	instance Instance
 	closing  bool
@@ -130,27 +132,67 @@ func (r *Registration) Instance() Instance {
 	return r.instance
 }
 
-// Update changes labels, weight and locality of the instance, and its state to Up or Draining; all else stays.
+// Update changes labels, weight and locality of the instance, and its state to Up or Draining; all else stays. If it is
+// refused the instance stays as it was; if ctx ends first the update is still under way. Once Close has been called it is
+// an error.
 func (r *Registration) Update(ctx context.Context, in Instance) error {
-	r.mu.Lock()
-	next := r.instance
-	next.Labels, next.Weight, next.Locality = r.mesh.labels(in.Labels), cmp.Or(in.Weight, discovery.DefaultWeight), in.Locality
-	if in.State != "" {
-		next.State = in.State
+	if r.isClosing() { // which waits for its turn no longer than for the registry
+		return errLeaving
 	}
-	r.instance = next
-	r.mu.Unlock()
-	return r.inner.Update(ctx, next)
+	return r.change(ctx, func(next *Instance) error {
+		if r.isClosing() {
+			return errLeaving
+		}
+		next.Labels, next.Weight, next.Locality = r.mesh.labels(in.Labels), cmp.Or(in.Weight, discovery.DefaultWeight), in.Locality
+		next.State = cmp.Or(in.State, next.State)
+		return nil
+	})
 }
 
-func (r *Registration) setState(ctx context.Context, s discovery.State) error {
-	in := r.Instance()
-	in.State = s
-	return r.Update(ctx, in)
+// change makes one change of the instance after the other.
+func (r *Registration) change(ctx context.Context, edit func(*Instance) error) error {
+	select {
+	case r.turn <- struct{}{}:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	defer func() { <-r.turn }()
+	old := r.Instance()
+	next := old
+	if err := edit(&next); err != nil {
+		return err
+	}
+	r.set(next)
+	err := r.inner.Update(ctx, next)
+	if err != nil && ctx.Err() == nil {
+		r.set(old)
+	}
+	return err
+}
+
+var errLeaving = errors.New("weft: update: the registration is closed")
+
+func (r *Registration) set(in Instance) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.instance = in
+}
+
+func (r *Registration) isClosing() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.closing
+}
+
+func (r *Registration) drain(ctx context.Context) error {
+	return r.change(ctx, func(next *Instance) error {
+		next.State = discovery.Draining
+		return nil
+	})
 }
 
 // Close takes the instance out of the mesh: it is marked as draining so that no new calls come, the processes that call it
-// have 5 s to take note of that (without a session with the registry nobody can tell), calls in flight are waited for until
+// have 5 s to take note of that (with the registry away nobody can tell, so that is not waited for), calls in flight are waited for until
 // ctx ends (30 s without a deadline), and the instance is deregistered. Stop the server afterwards. Close is idempotent; a
 // second call waits for the first.
 func (r *Registration) Close(ctx context.Context) error {
@@ -188,20 +230,24 @@ const quiet = 50 * time.Millisecond
 func (r *Registration) leave(ctx context.Context) error {
 	select {
 	case <-r.inner.Acked():
-		err := bounded(ctx, leaveWait, func(ctx context.Context) error { return r.setState(ctx, discovery.Draining) })
+		err := r.tell(ctx, leaveWait, r.drain)
 		if err == nil {
 			r.settle(ctx)
 		}
 		r.mesh.awaitIdle(ctx) // also with the registry away: the calls in flight are there
-		if err != nil {
-			return errors.Join(err, bounded(ctx, time.Second, r.inner.Close)) // its lease will tell
+		if err != nil {       // its lease will tell
+			end := r.tell(ctx, time.Second, r.inner.Close)
+			if errors.Is(end, err) {
+				return err
+			}
+			return errors.Join(err, end)
 		}
 	default: // nobody knows the instance yet
 	}
 	if ctx.Err() != nil { // calls in flight took all the time; the registry is told all the same
-		return errors.Join(ctx.Err(), bounded(context.WithoutCancel(ctx), time.Second, r.inner.Close))
+		return errors.Join(ctx.Err(), r.tell(context.WithoutCancel(ctx), time.Second, r.inner.Close))
 	}
-	return bounded(ctx, leaveWait, r.inner.Close)
+	return r.tell(ctx, leaveWait, r.inner.Close)
 }
 
 // settle waits until the callers know that the instance drains.
@@ -212,6 +258,39 @@ func (r *Registration) settle(ctx context.Context) {
 	}
 	if err := bounded(ctx, leaveWait, s.Settle); err != nil {
 		r.mesh.cfg.log.Warn("weft: an instance leaves though not every caller is known to have taken note", "instance", r.Instance().ID, "error", err)
+	}
+}
+
+// awayEvery is how often it is looked whether the registry is still there.
+const awayEvery = 20 * time.Millisecond
+
+var errAway = errors.New("the registry is away: the instance goes when its lease has run out")
+
+// tell says something to the registry. It waits for the answer for so long at the most, and only while the registry is there.
+func (r *Registration) tell(ctx context.Context, most time.Duration, do func(context.Context) error) error {
+	a, ok := r.inner.(discovery.Absentee)
+	if !ok {
+		return bounded(ctx, most, do)
+	}
+	ctx, cancel := context.WithTimeout(ctx, most)
+	defer cancel()
+	answered := make(chan error, 1)
+	go func() { answered <- do(ctx) }() // ends with ctx
+	tick := time.NewTicker(awayEvery)
+	defer tick.Stop()
+	for {
+		if a.Away() {
+			cancel()
+			if <-answered != nil {
+				return errAway
+			}
+			return nil
+		}
+		select {
+		case err := <-answered:
+			return err
+		case <-tick.C:
+		}
 	}
 }
 

@@ -21,6 +21,8 @@ import (
 type registrar struct {
 	entered, goOn chan struct{} // if set, Register says that it began, and waits
 	updateErr     error
+	hold          chan struct{} // if set, Update waits for it or for the end of its context
+	away          func() bool   // nil: never
 
 	mu    sync.Mutex
 	seen  []discovery.Instance // by Register and Update
@@ -54,10 +56,22 @@ func (*registrar) Acked() <-chan struct{} {
 	return c
 }
 
-func (r *registrar) Update(_ context.Context, in discovery.Instance) error {
+func (r *registrar) Update(ctx context.Context, in discovery.Instance) error {
+	if err := in.Validate(); err != nil {
+		return err
+	}
+	if r.hold != nil {
+		select {
+		case <-r.hold:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
 	r.keep(in)
 	return r.updateErr
 }
+
+func (r *registrar) Away() bool { return r.away != nil && r.away() }
 
 func (r *registrar) Close(context.Context) error {
 	r.mu.Lock()
@@ -169,6 +183,92 @@ func TestRegistrationCloseAwaitsCalls(t *testing.T) {
 			})
 		}
 	}
+}
+
+// Close does not wait for a registry that is away, from the beginning or later on.
+func TestCloseWithTheRegistryAway(t *testing.T) {
+	for name, tc := range map[string]struct {
+		after, least, most time.Duration
+	}{
+		"away":              {0, 0, 200 * time.Millisecond},
+		"away after 1 s":    {time.Second, time.Second, 1200 * time.Millisecond},
+		"control: it hangs": {time.Hour, 5 * time.Second, 7 * time.Second},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				start := time.Now()
+				m := join(t, weft.WithService("web"), weft.WithSource(&registrar{hold: make(chan struct{}), away: func() bool { return time.Since(start) >= tc.after }}))
+				reg := register(t, m)
+				err := reg.Close(context.Background())
+				if took := time.Since(start); err == nil || took < tc.least || took > tc.most {
+					t.Errorf("Close took %s, want %s to %s: %v", took, tc.least, tc.most, err)
+				}
+			})
+		})
+	}
+}
+
+// Nothing comes after the update that drains: neither one that was under way when Close began, nor one that came later.
+func TestUpdateWhileClosing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := &registrar{hold: make(chan struct{})}
+		m := join(t, weft.WithService("web"), weft.WithSource(r))
+		reg := register(t, m)
+		var all sync.WaitGroup
+		for i := range 20 {
+			all.Go(func() { _ = reg.Update(t.Context(), weft.Instance{Weight: i + 1, State: discovery.Up}) })
+		}
+		synctest.Wait()
+		all.Go(func() {
+			if err := reg.Close(context.Background()); err != nil {
+				t.Error(err)
+			}
+		})
+		synctest.Wait()
+		if err := reg.Update(t.Context(), weft.Instance{State: discovery.Up}); err == nil {
+			close(r.hold)
+			t.Fatal("an update after Close has begun is taken")
+		}
+		close(r.hold)
+		all.Wait()
+		if last := r.seen[len(r.seen)-1]; last.State != discovery.Draining {
+			t.Errorf("the last of %d updates says %q, want draining", len(r.seen), last.State)
+		}
+	})
+}
+
+// An update that is refused leaves the instance as it was, so that it can still drain.
+func TestARefusedUpdateIsForgotten(t *testing.T) {
+	r := &registrar{}
+	m := join(t, weft.WithService("web"), weft.WithSource(r))
+	reg := register(t, m)
+	if err := reg.Update(t.Context(), weft.Instance{Weight: -1}); !errors.Is(err, discovery.ErrInvalid) {
+		t.Fatalf("Update: %v, want ErrInvalid", err)
+	}
+	if got := reg.Instance().Weight; got != discovery.DefaultWeight {
+		t.Errorf("the weight is %d, want the default", got)
+	}
+	if err := reg.Close(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if last := r.seen[len(r.seen)-1]; last.State != discovery.Draining {
+		t.Errorf("the last update says %q, want draining", last.State)
+	}
+}
+
+// A hundred registrations leave side by side.
+func TestCloseOfManyRegistrations(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := join(t, weft.WithService("web"), weft.WithSource(&registrar{hold: make(chan struct{})})) // each takes 5 s
+		for range 100 {
+			register(t, m)
+		}
+		start := time.Now()
+		err := m.Close(t.Context())
+		if took := time.Since(start); err == nil || took < 5*time.Second || took > 7*time.Second {
+			t.Errorf("Close took %s: %v", took, err)
+		}
+	})
 }
 
 // Close of a Mesh ends with its context, though a source goes on.

@@ -238,7 +238,11 @@ func TestRegistryAbsentWithAWarmCache(t *testing.T) {
 	stop()
 	for name, dir := range map[string]string{"with the cache": cache, "control: without": ""} {
 		web := join(t, weft.WithService("web"), weft.WithRegistry(addr), weft.WithCacheDir(dir))
-		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+		patience := 500 * time.Millisecond
+		if dir != "" {
+			patience = 10 * time.Second
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), patience)
 		start := time.Now()
 		err := callBoth(ctx, t, web)
 		cancel()

@@ -75,6 +75,7 @@ func roll(t *testing.T, options ...weft.Option) (calls, failed int64, first erro
 type load struct {
 	stop          chan struct{}
 	repeatable    bool
+	decided       func(*weft.Decision) // of each call that succeeded; may be nil
 	wg            sync.WaitGroup
 	calls, failed atomic.Int64
 	first         atomic.Pointer[error]
@@ -103,9 +104,14 @@ func (l *load) call(ctx context.Context, c caller) {
 		case <-tick.C:
 		}
 		l.calls.Add(1)
-		if _, err := c.call(ctx, request{behave: "ok", repeatable: l.repeatable}); err != nil {
+		var d weft.Decision
+		_, err := c.call(weft.With(ctx, weft.Record(&d)), request{behave: "ok", repeatable: l.repeatable})
+		switch {
+		case err != nil:
 			l.failed.Add(1)
 			l.first.CompareAndSwap(nil, &err)
+		case l.decided != nil:
+			l.decided(&d)
 		}
 	}
 }

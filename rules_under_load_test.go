@@ -18,6 +18,7 @@ import (
 // Rules change a thousand times while calls run: no call fails, none sees half of a change, and the split stays what all
 // versions of the rule say.
 func TestRuleChangesUnderLoad(t *testing.T) {
+	t.Parallel()
 	mixed, counts := changeRulesUnderLoad(t, func(apply func([]rule.Rule) []rule.Nack, old, new []rule.Rule) {
 		apply(new)
 	})
@@ -33,6 +34,7 @@ func TestRuleChangesUnderLoad(t *testing.T) {
 
 // Control: a change that is published in two steps is seen by halves.
 func TestRuleChangesUnderLoadControl(t *testing.T) {
+	t.Parallel()
 	mixed, _ := changeRulesUnderLoad(t, func(apply func([]rule.Rule) []rule.Nack, old, new []rule.Rule) {
 		apply([]rule.Rule{new[0], old[1]})
 		apply(new)

@@ -185,6 +185,12 @@ type Settler interface {
 	Settle(ctx context.Context) error
 }
 
+// Absentee is implemented by a [Registration] that can tell when there is nobody to answer.
+type Absentee interface {
+	// Away reports whether there is no registry at the moment: the last attempt to reach one failed.
+	Away() bool
+}
+
 // ErrInvalid is wrapped by errors about an instance or a name that no registry would take.
 var ErrInvalid = errors.New("invalid")
 

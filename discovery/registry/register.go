@@ -175,14 +175,23 @@ func (r *registration) Settle(ctx context.Context) error {
 	return err
 }
 
-// Close implements discovery.Registration. It waits for a Ready that is being asked, which must heed its ctx.
+// Away implements discovery.Absentee.
+func (r *registration) Away() bool { return r.source.session.Away() }
+
+// Close implements discovery.Registration. It waits for a Ready that is being asked, until ctx ends.
 func (r *registration) Close(ctx context.Context) error {
 	r.stop()
 	r.source.mu.Lock()
 	delete(r.source.regs, r)
 	r.source.mu.Unlock()
 	err := r.reg.Close(ctx)
-	r.asking.Wait()
+	asked := make(chan struct{})
+	go func() { r.asking.Wait(); close(asked) }()
+	select {
+	case <-asked:
+	case <-ctx.Done():
+		err = errors.Join(err, ctx.Err())
+	}
 	return err
 }
 

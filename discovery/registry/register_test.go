@@ -181,3 +181,27 @@ func TestCloseWithdraws(t *testing.T) {
 		}
 	})
 }
+
+// Close ends with its context, though a Ready does not.
+func TestCloseWithAReadyThatHangs(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		w.server.Start()
+		s := w.source()
+		release := make(chan struct{})
+		in := web()
+		in.Ready = func(context.Context) error { <-release; return nil }
+		reg, err := s.Register(t.Context(), in)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		start := time.Now()
+		if err := reg.Close(ctx); !errors.Is(err, context.DeadlineExceeded) || time.Since(start) != time.Second {
+			t.Errorf("error %v after %v, want the context's after 1 s", err, time.Since(start))
+		}
+		wantRegistered(t, w) // it is not waited for to say so
+		close(release)
+		w.close(s)
+	})
+}

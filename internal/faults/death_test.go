@@ -15,6 +15,9 @@ import (
 // Some instances of a service die at once. What may be repeated fails no more once 2 s have passed. Those few are
 // removed; so many that the registry rather doubts itself stay, suspect, and it says so.
 func TestSomeInstancesDie(t *testing.T) {
+	if !proving() {
+		t.Skip("it takes half a minute: WEFT_PROVE=ci")
+	}
 	for _, tc := range []struct {
 		dead, of  int
 		protected bool
@@ -25,6 +28,7 @@ func TestSomeInstancesDie(t *testing.T) {
 		{60, 100, true},
 	} {
 		t.Run(fmt.Sprintf("%d of %d", tc.dead, tc.of), func(t *testing.T) {
+			t.Parallel()
 			r := startRegistry(t, serverBinary, "--session-ttl", sessionTTL().String())
 			doomed := spawnProducts(t, r, fmt.Sprintf("dead:%d", tc.dead))
 			spawnProducts(t, r, fmt.Sprintf("live:%d", tc.of-tc.dead))
@@ -34,7 +38,7 @@ func TestSomeInstancesDie(t *testing.T) {
 			})
 			c := newCaller(t, r, retries)
 			c.watch(t)
-			l := c.load(t)
+			l := c.loadOf(t, 1, 2*time.Millisecond)
 			time.Sleep(500 * time.Millisecond)
 			doomed.kill()
 			killed := time.Now()

@@ -36,7 +36,7 @@ func roll(t *testing.T, environment ...string) tally {
 	for i := range n {
 		running[i] = startProduct(t, r, fmt.Sprintf("p%d", i+1), environment...)
 	}
-	c := newCallerVia(t, newProxy(t, r, "127.0.0.2", lateness).addr, "")
+	c := newProxy(t, r, lateness).caller(t, "")
 	c.watch(t, "p1-grpc", "p1-http", "p5-grpc", "p5-http")
 	began := time.Now()
 	l := c.loadOf(t, 2*workers, time.Millisecond)

@@ -21,9 +21,12 @@ import (
 // one operation after the other, each between its call and its answer. An operation that got no answer may have
 // happened at any time since, or never.
 func TestRulesAreLinearizable(t *testing.T) {
-	operations, rounds := 20_000, 5
-	if full() {
+	operations, rounds := 4_000, 3
+	switch {
+	case full():
 		operations, rounds = 100_000, 20
+	case proving():
+		operations, rounds = 20_000, 5
 	}
 	r, h := newRegistry(t), newHistory()
 	for round := range rounds {

@@ -13,6 +13,7 @@ import (
 // The registry notices a process that is gone at once, by its connection, and one that hangs by its silence: suspect
 // within 10 s. One that lives stays up, and one that goes on is up again.
 func TestLiveness(t *testing.T) {
+	t.Parallel()
 	r := newRegistry(t)
 	startProduct(t, r, "p1")
 	killed, stopped := startProduct(t, r, "p2"), startProduct(t, r, "p3")

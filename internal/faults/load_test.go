@@ -36,16 +36,16 @@ type caller struct {
 
 func newCaller(t *testing.T, r *registry, rules string) *caller {
 	t.Helper()
-	return newCallerVia(t, r.grpc, rules)
+	return newCallerWith(t, rules, weft.WithRegistry(r.grpc))
 }
 
-func newCallerVia(t *testing.T, registry, rules string) *caller {
+func newCallerWith(t *testing.T, rules string, options ...weft.Option) *caller {
 	t.Helper()
 	parsed, err := rule.Parse([]byte(rules))
 	if err != nil {
 		t.Fatal(err)
 	}
-	m, err := weft.New(weft.WithService("web"), weft.WithRegistry(registry), weft.WithCacheDir(""), weft.WithRules(parsed...))
+	m, err := weft.New(append(options, weft.WithService("web"), weft.WithCacheDir(""), weft.WithRules(parsed...))...)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -3,6 +3,7 @@
 package faults
 
 import (
+	"flag"
 	"fmt"
 	"os"
 	"os/exec"
@@ -38,6 +39,8 @@ func run(m *testing.M) int {
 	os.Setenv("XDG_CONFIG_HOME", filepath.Join(dir, "config"))
 	os.Setenv("XDG_CACHE_HOME", filepath.Join(dir, "cache"))
 	serverBinary = sync.OnceValues(func() (string, error) { return build(filepath.Join(dir, "registry-server")) })
+	flag.Parse()
+	flag.Set("test.parallel", "4") // they wait, most of the time
 	code := m.Run()
 	if err := goleak.Find(); code == 0 && err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -63,6 +66,9 @@ func build(path string) (string, error) {
 	}
 	return path, nil
 }
+
+// proving reports whether the tests that take long are wanted.
+func proving() bool { return full() || os.Getenv("WEFT_PROVE") == "ci" }
 
 // full reports whether the long version of a test is wanted.
 func full() bool { return os.Getenv("WEFT_PROVE") == "full" }

@@ -31,6 +31,7 @@ func allUp(t *testing.T, r *registry) func() error {
 // Calls do not notice that the registry is killed, started again, stopped for a while and goes on: nothing fails, also
 // of what is never repeated, and no instance ever leaves what the caller knows.
 func TestTheRegistryIsAwayUnderLoad(t *testing.T) {
+	t.Parallel()
 	r := newRegistry(t)
 	var last *process
 	for _, id := range []string{"p1", "p2", "p3"} {
@@ -70,6 +71,7 @@ func TestTheRegistryIsAwayUnderLoad(t *testing.T) {
 // An instance that is killed fails what is under way there: what may be repeated is, and what must not be is the only
 // loss. Without a Retry rule the same kill fails reads too.
 func TestAnInstanceIsKilledUnderLoad(t *testing.T) {
+	t.Parallel()
 	r := newRegistry(t)
 	startProduct(t, r, "p1")
 	startProduct(t, r, "p2")
@@ -110,6 +112,7 @@ func TestAnInstanceIsKilledUnderLoad(t *testing.T) {
 
 // An instance that hangs holds a call no longer than the per-try timeout; without one, until the caller's deadline.
 func TestAnInstanceHangsUnderLoad(t *testing.T) {
+	t.Parallel()
 	r := newRegistry(t)
 	startProduct(t, r, "p1")
 	startProduct(t, r, "p2")

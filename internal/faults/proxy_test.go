@@ -7,11 +7,15 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/weftmesh/weft"
+	"github.com/weftmesh/weft/internal/credential"
 )
 
-// proxy stands between some processes and the registry. It has an address of its own on loopback but the registry's port,
-// by which SDKs find their credentials.
+// proxy stands between some processes and the registry. Who connects by it needs the pin and the token of the registry: with
+// the credential file the SDK would go to the address in there, past the proxy.
 type proxy struct {
+	credential.File
 	addr string
 	to   string
 	slow time.Duration // what the registry says arrives so much later
@@ -20,18 +24,26 @@ type proxy struct {
 	mu    sync.Mutex
 	lis   net.Listener // nil while it is cut
 	conns map[net.Conn]bool
+	used  bool
 }
 
-func newProxy(t *testing.T, r *registry, host string, slow time.Duration) *proxy {
+func newProxy(t *testing.T, r *registry, slow time.Duration) *proxy {
 	t.Helper()
-	_, port, err := net.SplitHostPort(r.grpc)
-	if err != nil {
-		t.Fatal(err)
-	}
-	p := &proxy{addr: net.JoinHostPort(host, port), to: r.grpc, slow: slow, conns: map[net.Conn]bool{}}
+	p := &proxy{File: r.credentials(t), addr: freeAddr(t), to: r.grpc, slow: slow, conns: map[net.Conn]bool{}}
 	p.restore(t)
-	t.Cleanup(p.cut)
+	t.Cleanup(func() {
+		p.cut()
+		if !p.used {
+			t.Errorf("nobody came by the proxy %s", p.addr)
+		}
+	})
 	return p
+}
+
+// caller is a caller that reaches the registry by the proxy.
+func (p *proxy) caller(t *testing.T, rules string) *caller {
+	t.Helper()
+	return newCallerWith(t, rules, weft.WithRegistry(p.addr), weft.WithPin(p.Pin), weft.WithToken(p.Token))
 }
 
 // restore lets connections pass.
@@ -50,7 +62,7 @@ func (p *proxy) restore(t *testing.T) {
 			if err != nil {
 				return
 			}
-			p.pass(c)
+			p.wg.Go(func() { p.pass(c) })
 		}
 	})
 }
@@ -83,7 +95,7 @@ func (p *proxy) pass(near net.Conn) {
 		far.Close()
 		return
 	}
-	p.conns[near], p.conns[far] = true, true
+	p.used, p.conns[near], p.conns[far] = true, true, true
 	p.wg.Go(func() { p.copy(near, far, p.slow) })
 	p.wg.Go(func() { p.copy(far, near, 0) })
 }

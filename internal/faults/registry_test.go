@@ -21,6 +21,7 @@ import (
 	"time"
 
 	"github.com/weftmesh/weft/discovery"
+	"github.com/weftmesh/weft/internal/credential"
 )
 
 // registry is a registry server in a process of its own, which can be killed and started again on the same ports and
@@ -73,6 +74,24 @@ func (r *registry) start(t *testing.T) {
 		_, err := r.call(t.Context(), http.MethodGet, "/readyz", "", nil)
 		return err
 	})
+}
+
+// credentials are what a process that has no credential file is given.
+func (r *registry) credentials(t *testing.T) credential.File {
+	t.Helper()
+	_, port, err := net.SplitHostPort(r.grpc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	n, err := strconv.Atoi(port)
+	if err != nil {
+		t.Fatal(err)
+	}
+	file, err := credential.Read(n)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return file
 }
 
 // freeAddr finds a loopback port below those that the system gives to clients, so that it is still free when a process

@@ -19,9 +19,12 @@ import (
 )
 
 // An older backup is restored while the registry runs: every process goes back to the rules of the backup, none keeps a
-// newer one, and each announces its instance again under the same id.
+// newer one, and each announces its instance again under the same id. Calls that run meanwhile do not notice.
 func TestAnOlderBackupIsRestored(t *testing.T) {
+	t.Parallel()
 	r := newRegistry(t)
+	startProduct(t, r, "p1")
+	startProduct(t, r, "p2")
 	put := func(name string, seq int) {
 		t.Helper()
 		if _, err := r.call(t.Context(), http.MethodPut, "/v1/rules/route/"+name, route(name, seq), nil); err != nil {
@@ -57,6 +60,7 @@ func TestAnOlderBackupIsRestored(t *testing.T) {
 	}
 	all("all have the newer rules", map[string]int{"changed": 2, "added": 2})
 
+	l := newCaller(t, r, "").loadOf(t, 1, 2*time.Millisecond)
 	r.restore(t, backup)
 	all("all have the rules of the backup", map[string]int{"changed": 1, "deleted": 1})
 	_, after, err := list[struct{}](t.Context(), r, "/v1/rules")
@@ -74,10 +78,16 @@ func TestAnOlderBackupIsRestored(t *testing.T) {
 	})
 	put("changed", 3)
 	all("changes reach all as before", map[string]int{"changed": 3, "deleted": 1})
+	made := l.made()
+	eventually(t, "calls go on", 20*time.Second, func() error { return errorUnless(l.made() > made+200, "no") })
+	if reads, orders := l.stop(); reads.failed+orders.failed > 0 {
+		t.Errorf("reads: %s; orders: %s", reads, orders)
+	}
 }
 
 // A backup that was cut short, or changed on its way, is refused and changes nothing.
 func TestABadBackupIsRefused(t *testing.T) {
+	t.Parallel()
 	r := newRegistry(t)
 	if _, err := r.call(t.Context(), http.MethodPut, "/v1/rules/route/a", route("a", 1), nil); err != nil {
 		t.Fatal(err)

@@ -167,3 +167,27 @@ func TestCloseWhileTheEndpointIsLookedFor(t *testing.T) {
 		}
 	})
 }
+
+// A registry is away once an attempt to connect has failed, not when a connection just broke.
+func TestAway(t *testing.T) {
+	bubble(t, started, func(t *testing.T, server *sessiontest.Server, s *session.Session, _ *lines) {
+		settle(time.Second)
+		if s.State() != session.Connected || s.Away() {
+			t.Fatalf("state %v, away %t", s.State(), s.Away())
+		}
+		server.Stop()
+		settle(0)
+		if s.State() != session.Waiting || s.Away() {
+			t.Errorf("the connection broke: state %v, away %t", s.State(), s.Away())
+		}
+		settle(5 * time.Second)
+		if !s.Away() {
+			t.Error("not away after 5 s of attempts")
+		}
+		server.Start()
+		settle(5 * time.Second)
+		if s.Away() {
+			t.Error("away while connected")
+		}
+	})
+}

@@ -62,6 +62,8 @@ type Config struct {
 
 	Log  *slog.Logger                                               // nil: logs nothing
 	Dial func(ctx context.Context, target string) (net.Conn, error) // nil: TCP
+
+	Hasty bool // does not spread attempts to connect; the control of a test
 }
 
 // State says how a session stands.
@@ -85,6 +87,7 @@ type Session struct {
 	mu      sync.Mutex // never held while a callback runs or a message is sent
 	state   State
 	lastErr error
+	away    bool            // the last attempt to connect failed
 	logged  map[string]bool // errors logged since the last connection
 	link    *link           // nil unless connected
 	subs    map[string]*subscription
@@ -131,6 +134,14 @@ func (s *Session) LastError() error {
 	return s.lastErr
 }
 
+// Away reports whether the last attempt to connect failed, so that nobody answers for a while. A connection that just broke
+// does not count: the next attempt is due within a second.
+func (s *Session) Away() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.link == nil && s.away
+}
+
 func (s *Session) setState(state State) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -151,13 +162,16 @@ func (s *Session) run() {
 		if s.ctx.Err() != nil {
 			return
 		}
-		s.failed(err)
+		s.failed(err, lived == 0)
 		if lived >= steadyAfter {
 			failures = 0
 		}
-		if isRefusal(err) {
+		switch {
+		case isRefusal(err):
 			s.awaitChange(endpoint)
-		} else {
+		case s.cfg.Hasty:
+			s.sleep(baseDelay / 10)
+		default:
 			s.sleep(delay(failures, lived, err))
 		}
 	}
@@ -188,10 +202,10 @@ func (s *Session) connected(l *link) {
 	s.cfg.Log.Info("connected to the registry", "target", l.target, "version", l.serverVersion)
 }
 
-func (s *Session) failed(err error) {
+func (s *Session) failed(err error, away bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.state, s.lastErr = Waiting, err
+	s.state, s.lastErr, s.away = Waiting, err, away
 	if errors.Is(err, errMoveOn) {
 		s.cfg.Log.Debug("connecting to the registry again", "error", err)
 		return
