@@ -201,6 +201,9 @@ func (t *transaction) changes(d *draft, docs []*document) ([]ruleChange, error) 
 		if out[i].version, err = json.Marshal(v); err != nil {
 			return nil, fmt.Errorf("rule %s: %w", out[i].key, err)
 		}
+		if n := len(out[i].version); n > maxVersion { // the store would refuse all that is committed with it
+			return nil, fmt.Errorf("rule %s: %w: %d bytes in the history, want at most %d", out[i].key, discovery.ErrInvalid, n, maxVersion)
+		}
 	}
 	return out, nil
 }
