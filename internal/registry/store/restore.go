@@ -40,7 +40,7 @@ func Restore(dir string, r io.Reader) (Info, error) {
 	}
 	info, err := build(filepath.Join(dir, restoringName), r)
 	if err == nil {
-		err = replace(dir, time.Now())
+		err = replaceUnused(dir, path)
 	}
 	if err := errors.Join(err, unlock()); err != nil {
 		if isFull(err) {
@@ -64,6 +64,15 @@ func lock(path string) (unlock func() error, err error) {
 		}
 	}
 	return unlock, nil
+}
+
+// replaceUnused looks once more for a server: where there was no file at first, one may have made it meanwhile.
+func replaceUnused(dir, path string) error {
+	unlock, err := lock(path)
+	if err != nil {
+		return errors.Join(err, os.Remove(filepath.Join(dir, restoringName)))
+	}
+	return errors.Join(replace(dir, time.Now()), unlock())
 }
 
 // build makes a store of a backup in a new file.
