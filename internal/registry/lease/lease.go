@@ -133,16 +133,35 @@ func (l *Leases) now() time.Duration { return time.Since(l.base) }
 // Track begins a lease that is renewed by itself, or renews it with another ttl; ttl 0 ends it. A lease that a
 // [Holder] had is taken from it. Call it before the instance is written with the same ttl by
 // [catalog.Catalog.PutLeased]: a lease without an instance just runs out, an instance without its lease would stay
-// until the next restart. To end a lease call it after the write.
-func (l *Leases) Track(in discovery.Instance, ttl time.Duration) {
+// until the next restart. If it was certainly not written, undo gives the lease that there was back to whoever held it.
+// To end a lease call it after the write.
+func (l *Leases) Track(in discovery.Instance, ttl time.Duration) (undo func()) {
 	key := catalog.KeyOf(in)
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if ttl > 0 {
+	s, le := l.find(key)
+	switch {
+	case ttl > 0 && le != nil:
+		undo = l.giveBack(key, le.holder, le.ttl)
 		l.begin(key, nil, ttl)
-	} else if s, le := l.find(key); le != nil { // run ends it, once the instance is told as up
+		return undo
+	case ttl > 0:
+		l.begin(key, nil, ttl)
+	case le != nil: // run ends it, once the instance is told as up
 		le.ttl = 0
 		l.touch(s)
+	}
+	return func() {}
+}
+
+// giveBack undoes a Track unless somebody has taken the lease over since.
+func (l *Leases) giveBack(key catalog.InstanceKey, h *Holder, ttl uint32) func() {
+	return func() {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		if _, le := l.find(key); le != nil && le.holder == nil {
+			le.holder, le.ttl = h, ttl
+		}
 	}
 }
 

@@ -212,12 +212,16 @@ func (a *API) enter(ctx context.Context, in discovery.Instance, terms catalog.Te
 	if _, err := catalog.Normalize(in); err != nil {
 		return err
 	}
+	undo := func() {}
 	if terms.TTL > 0 {
-		a.Leases.Track(in, terms.TTL)
+		undo = a.Leases.Track(in, terms.TTL)
 	}
 	_, err := a.Catalog.PutTerms(ctx, []discovery.Instance{in}, terms)
-	if err == nil && terms.TTL == 0 {
+	switch {
+	case err == nil && terms.TTL == 0:
 		a.Leases.Track(in, 0)
+	case err != nil && ctx.Err() == nil: // else the write may still happen
+		undo()
 	}
 	return err
 }
