@@ -58,16 +58,21 @@ func (s *Server) upload(path string, backup io.Reader) (err error) {
 	return err
 }
 
-// replace puts a backup into the place of the store, which is closed, and opens the rooms again. If that fails, the
-// rooms are those of before.
+// replace puts a backup into the place of the store, which is closed, and opens the rooms again. If that fails, also as
+// what is in the backup cannot be read, the rooms are those of before.
 func (s *Server) replace(path string) error {
+	defer s.restoring.Store(false)
 	err := s.restoreFile(path)
-	if err != nil {
-		s.log.Error("the backup was not restored; the server goes on with what it had", "error", err)
-	} else {
-		s.log.Warn("the backup was restored; tokens are those of its time too")
+	if err == nil {
+		if err = s.open(); err == nil {
+			s.log.Warn("the backup was restored; tokens are those of its time too")
+			return nil
+		}
+		if undo := store.Unrestore(s.config.DataDir); undo != nil {
+			return errors.Join(err, undo)
+		}
 	}
-	s.restoring.Store(false)
+	s.log.Error("the backup was not restored; the server goes on with what it had", "error", err)
 	return s.open()
 }
 

@@ -109,6 +109,20 @@ func replace(dir string, now time.Time) error {
 	return errors.Join(syncDir(dir), prune(dir, replacedPrefix, keptReplaced))
 }
 
+// Unrestore takes the latest [Restore] back: the store is the replaced one again. Nobody may have it open.
+func Unrestore(dir string) error {
+	replaced := newestFirst(dir, replacedPrefix)
+	if len(replaced) == 0 {
+		return fmt.Errorf("%s: no replaced file is there", dir)
+	}
+	path := filepath.Join(dir, fileName)
+	unlock, err := lock(path)
+	if err != nil {
+		return err
+	}
+	return errors.Join(os.Rename(filepath.Join(dir, replaced[0]), path), syncDir(dir), unlock())
+}
+
 // copyFile is for file systems without links.
 func copyFile(from, to string) error {
 	in, err := os.Open(from)
