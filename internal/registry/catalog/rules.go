@@ -156,16 +156,16 @@ func (t *transaction) run(d *draft, b *store.Batch) error {
 	if err != nil {
 		return err
 	}
-	if t.DryRun || len(docs) == 0 && len(t.Deletes) == 0 {
-		t.applied.Revision = d.c.at(d.revision)
-		return nil
-	}
 	changes, err := t.changes(d, docs)
 	if err != nil {
 		return err
 	}
 	if err := d.roomForRules(changes); err != nil {
 		return err
+	}
+	if t.DryRun || len(changes) == 0 {
+		t.applied.Revision = d.c.at(d.revision)
+		return nil
 	}
 	t.write(d, b, changes)
 	return nil
