@@ -17,6 +17,7 @@ import (
 
 // The bounds of the history.
 const (
+	maxVersion      = 1 << 20  // bytes, what a store takes
 	maxVersions     = 100      // of a rule
 	maxHistoryBytes = 64 << 20 // of all versions, as they are stored
 	historyOverhead = 128      // bytes that a version counts beside its value

@@ -133,3 +133,15 @@ func TestManyServices(t *testing.T) {
 		t.Errorf("%d services", got)
 	}
 }
+
+// A dry run is refused where the write would be.
+func TestDryRunKnowsTheLimits(t *testing.T) {
+	c, _ := open(t)
+	c.limits.rules = 1
+	for _, dry := range []bool{true, false} {
+		ch := Change{Puts: []rule.Rule{retry("a", "product"), retry("b", "order")}, DryRun: dry}
+		if _, err := c.ApplyRules(t.Context(), ch); !errors.Is(err, ErrLimit) {
+			t.Errorf("dry %t: %v", dry, err)
+		}
+	}
+}

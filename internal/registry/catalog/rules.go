@@ -156,16 +156,16 @@ func (t *transaction) run(d *draft, b *store.Batch) error {
 	if err != nil {
 		return err
 	}
-	if t.DryRun || len(docs) == 0 && len(t.Deletes) == 0 {
-		t.applied.Revision = d.c.at(d.revision)
-		return nil
-	}
 	changes, err := t.changes(d, docs)
 	if err != nil {
 		return err
 	}
 	if err := d.roomForRules(changes); err != nil {
 		return err
+	}
+	if t.DryRun || len(changes) == 0 {
+		t.applied.Revision = d.c.at(d.revision)
+		return nil
 	}
 	t.write(d, b, changes)
 	return nil
@@ -200,6 +200,9 @@ func (t *transaction) changes(d *draft, docs []*document) ([]ruleChange, error) 
 		var err error
 		if out[i].version, err = json.Marshal(v); err != nil {
 			return nil, fmt.Errorf("rule %s: %w", out[i].key, err)
+		}
+		if n := len(out[i].version); n > maxVersion { // the store would refuse all that is committed with it
+			return nil, fmt.Errorf("rule %s: %w: %d bytes in the history, want at most %d", out[i].key, discovery.ErrInvalid, n, maxVersion)
 		}
 	}
 	return out, nil

@@ -1,13 +1,18 @@
 package catalog
 
 import (
+	"context"
 	"errors"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/weftmesh/weft/discovery"
+	"github.com/weftmesh/weft/internal/registry/store"
 	"github.com/weftmesh/weft/rule"
 )
 
@@ -229,5 +234,45 @@ func TestRulePush(t *testing.T) {
 	mustApply(t, c, Change{Puts: []rule.Rule{route("all", "*")}})
 	if u := c.Update(missing, discovery.Revision{}); !u.Missing || len(u.Rules) != 1 {
 		t.Errorf("a missing service: %v, want the rule for all", u)
+	}
+}
+
+// A rule that the store does not hold is refused alone: what is committed with it is not its business.
+func TestARuleThatIsTooLarge(t *testing.T) {
+	c, _ := open(t)
+	r := route("huge", "product")
+	fill := func(n int, text string) rule.StringMatch {
+		return rule.StringMatch{In: slices.Repeat([]string{text}, n)}
+	}
+	values := map[string]rule.StringMatch{"x": fill(100, strings.Repeat("<", 1000)), "y": fill(74, strings.Repeat("<", 1000)), "z": fill(1, "a")}
+	r.Spec.(*rule.Route).Rules[0].Match = []rule.Match{{Headers: values}}
+	doc, err := newDocument(r, c.Revision(), "", time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	values["z"] = fill(1, "a")
+	missing := 1<<20 - 20 - len(doc.json)
+	values["z"].In[0] = strings.Repeat("a", missing%1000)
+	for range missing / 1000 {
+		v := values["z"]
+		v.In = append(v.In, strings.Repeat("a", 997))
+		values["z"] = v
+	}
+	gate := make(chan struct{})
+	started := make(chan struct{})
+	go c.committer.Do(context.Background(), func(*store.Batch) error { close(started); <-gate; return nil })
+	<-started
+	var wg sync.WaitGroup
+	var good, bad error
+	wg.Go(func() { _, bad = c.ApplyRules(t.Context(), Change{Puts: []rule.Rule{r}}) })
+	wg.Go(func() { _, good = c.PutInstances(t.Context(), []discovery.Instance{instance1("p1")}) })
+	time.Sleep(50 * time.Millisecond) // both wait
+	close(gate)
+	wg.Wait()
+	if !errors.Is(bad, discovery.ErrInvalid) {
+		t.Errorf("the rule: %v", bad)
+	}
+	if good != nil {
+		t.Errorf("an instance is refused for a rule: %v", good)
 	}
 }

@@ -75,9 +75,12 @@ var (
 	reserved    = netip.MustParsePrefix("240.0.0.0/4")
 	compatible  = netip.MustParsePrefix("::/96") // an IPv4 address in its last 4 bytes, long out of use
 	nat64       = netip.MustParsePrefix("64:ff9b::/96")
+	nat64Local  = netip.MustParsePrefix("64:ff9b:1::/48")
+	translated  = netip.MustParsePrefix("::ffff:0:0:0/96") // stateless, RFC 6145
 	sixToFour   = netip.MustParsePrefix("2002::/16")
 	metadata    = []netip.Addr{ // of clouds that do not use 169.254.169.254 alone
 		netip.MustParseAddr("fd00:ec2::254"),
+		netip.MustParseAddr("fd20:ce::254"),
 		netip.MustParseAddr("100.100.100.200"),
 		netip.MustParseAddr("168.63.129.16"),
 	}
@@ -109,7 +112,7 @@ func embedded(ip netip.Addr) netip.Addr {
 	b := ip.As16()
 	switch {
 	case ip.Is4():
-	case nat64.Contains(ip), compatible.Contains(ip):
+	case nat64.Contains(ip), nat64Local.Contains(ip), translated.Contains(ip), compatible.Contains(ip):
 		return netip.AddrFrom4([4]byte(b[12:]))
 	case sixToFour.Contains(ip):
 		return netip.AddrFrom4([4]byte(b[2:]))

@@ -30,3 +30,21 @@ func TestRenewingDuringExpiry(t *testing.T) {
 		}
 	})
 }
+
+// A PUT that the store refuses does not take the instance from the session that keeps it alive.
+func TestAFailedPutTakesNoLease(t *testing.T) {
+	bubble(t, func(f *fixture) {
+		h, keys := f.hold("a")
+		in, _ := f.cat.Written(product, "a")
+		f.Track(in, 2*time.Second)() // the write failed
+		for range 40 {
+			time.Sleep(3 * time.Second)
+			if !h.Renew() {
+				t.Fatal("not renewed")
+			}
+		}
+		if !f.cat.Has(keys[0]) {
+			t.Error("it renewed all the time, and is gone")
+		}
+	})
+}

@@ -75,29 +75,32 @@ func receive(path string, backup io.Reader) (err error) {
 	return err
 }
 
-// replace puts a backup into the place of the store, which is closed, and opens the rooms again. If that fails, the
-// rooms are those of before.
+// replace puts a backup into the place of the store, which is closed, and opens the rooms again. If that fails, also as
+// what is in the backup cannot be read, the rooms are those of before.
 func (s *Server) replace(u upload) error {
+	defer s.restoring.Store(false)
 	info, err := s.restoreFile(u.path)
-	switch {
-	case err != nil:
-		s.log.Error("the backup was not restored; the server goes on with what it had", "error", err)
-	case info.Lost != nil:
-		s.log.Error("the backup was restored; tokens that were revoked since are valid again, as the replaced store could not be read: look at the list of tokens", "error", info.Lost)
-	default:
-		s.log.Warn("the backup was restored; tokens are those of its time, but for those revoked since")
+	if err == nil {
+		if err = s.open(); err == nil {
+			s.noteRestore(u.by, info)
+			return nil
+		}
+		if undo := store.Unrestore(s.config.DataDir); undo != nil {
+			return errors.Join(err, undo)
+		}
 	}
-	s.restoring.Store(false)
-	if open := s.open(); open != nil || err != nil {
-		return open
-	}
-	s.noteRestore(u.by, info)
-	return nil
+	s.log.Error("the backup was not restored; the server goes on with what it had", "error", err)
+	return s.open()
 }
 
-// noteRestore writes the restore into the audit log, which is that of the backup. A restore that nobody is named for is
-// that of a test.
+// noteRestore tells of the restore, in the audit log too, which is that of the backup. A restore that nobody is named for
+// is that of a test.
 func (s *Server) noteRestore(by audit.Actor, info store.Info) {
+	if info.Lost != nil {
+		s.log.Error("the backup was restored; tokens that were revoked since are valid again, as the replaced store could not be read: look at the list of tokens", "error", info.Lost)
+	} else {
+		s.log.Warn("the backup was restored; tokens are those of its time, but for those revoked since")
+	}
 	if by == (audit.Actor{}) {
 		return
 	}

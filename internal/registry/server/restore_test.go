@@ -236,3 +236,28 @@ func newToken(t *testing.T, s *running, name string) (m made) {
 	}
 	return m
 }
+
+// A whole backup in which something cannot be read, such as one of a later version, does not end the server.
+func TestRestoreOfWhatCannotBeRead(t *testing.T) {
+	s := start(t, config(t, t.TempDir()))
+	if code, body := s.call(t, "PUT", "/v1/rules/route/canary", canary); code != 201 {
+		t.Fatal(code, body)
+	}
+	m := store.NewMemory()
+	if err := m.Commit([]store.Write{{Key: "i/12345678", Value: []byte("from tomorrow"), Revision: 1}}); err != nil {
+		t.Fatal(err)
+	}
+	var b bytes.Buffer
+	if err := store.Backup(m, &b); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Restore(t.Context(), &b); err != nil {
+		t.Fatal(err)
+	}
+	for _, err := os.Stat(filepath.Join(s.dir, "restore.weftbackup")); err == nil; _, err = os.Stat(filepath.Join(s.dir, "restore.weftbackup")) {
+		time.Sleep(10 * time.Millisecond) // it is not taken yet
+	}
+	if code, body := s.call(t, "GET", "/v1/rules/route/canary", ""); code != 200 {
+		t.Errorf("%d %s: want the rule that was there", code, body)
+	}
+}

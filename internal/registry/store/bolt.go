@@ -70,11 +70,30 @@ func openDir(dir string, trust bool) (*Bolt, error) {
 // openFile opens a file for writing. The list of free pages is rebuilt at the start, which saves a write per commit.
 func openFile(path string, o *bbolt.Options) (*bbolt.DB, error) {
 	o.NoFreelistSync, o.FreelistType = true, bbolt.FreelistMapType
-	db, err := bbolt.Open(path, 0o600, o)
-	if err == nil {
-		db.AllocSize = allocSize
+	var file *os.File
+	o.OpenFile = func(name string, flag int, mode os.FileMode) (_ *os.File, err error) {
+		file, err = os.OpenFile(name, flag, mode)
+		return file, err
 	}
-	return db, err
+	db, err := bbolt.Open(path, 0o600, o)
+	if err != nil {
+		return nil, err
+	}
+	db.AllocSize = allocSize
+	if !isNamed(file, path) { // a restore has replaced it while its lock was waited for
+		return nil, errors.Join(berrors.ErrTimeout, db.Close())
+	}
+	return db, nil
+}
+
+// isNamed reports whether an open file is the one that others find by the name.
+func isNamed(file *os.File, path string) bool {
+	opened, err := file.Stat()
+	if err != nil {
+		return false
+	}
+	named, err := os.Stat(path)
+	return err == nil && os.SameFile(opened, named)
 }
 
 // settleMeta writes the meta pages once more as they are, and syncs them. Where the sync of a commit fails, the last

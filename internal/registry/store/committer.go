@@ -81,6 +81,7 @@ type request struct {
 	op   func(*Batch) error
 	at   time.Time
 	err  error         // of op
+	late bool          // others of the group had written before
 	done chan struct{} // closed when the outcome is known
 }
 
@@ -98,8 +99,8 @@ func NewCommitter(st Store, group Group) *Committer {
 }
 
 // Do runs op on the committer's goroutine, one at a time in the order of the calls, and returns once what it
-// wrote is on disk. An error of op is returned and nothing of it is written. An op that writes nothing waits
-// for no disk of its own. If ctx ends first, whether op takes effect is open. Its error is ErrBusy, and op does not
+// wrote is on disk. An error of op is returned and nothing of it is written; but if a commit fails, that is the error of
+// all operations that may have seen its writes. An op that writes nothing waits for no disk of its own. If ctx ends first, whether op takes effect is open. Its error is ErrBusy, and op does not
 // run, while 20,000 operations wait or the first of them has waited for more than 5 s.
 func (c *Committer) Do(ctx context.Context, op func(*Batch) error) error {
 	r := &request{ctx: ctx, op: op, at: time.Now(), done: make(chan struct{})}
@@ -200,7 +201,7 @@ func (c *Committer) commit(group []*request) {
 		c.group.End(err)
 	}
 	for _, r := range group {
-		if r.err == nil {
+		if r.err == nil || err != nil && r.late { // what made a late one fail may be what was taken back
 			r.err = err
 		}
 		close(r.done)
@@ -213,6 +214,7 @@ func (c *Committer) commit(group []*request) {
 // run executes one operation and takes its writes back if it fails.
 func (r *request) run(batch *Batch) {
 	writes, undos := len(batch.writes), len(batch.undo)
+	r.late = writes > 0
 	if r.err = r.ctx.Err(); r.err == nil {
 		r.err = r.op(batch)
 	}

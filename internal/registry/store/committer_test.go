@@ -106,3 +106,52 @@ func TestGivenUp(t *testing.T) {
 		wantContent(t, g.Memory, "", "k=v")
 	})
 }
+
+// TestFailedGroup: an operation that refuses perhaps because of what another one of its group wrote is answered with the failure
+// of the group: what it saw never was.
+func TestFailedGroup(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := &fullDisk{Memory: NewMemory(), open: make(chan struct{})}
+		c := NewCommitter(f, nil)
+		defer c.Close()
+		var wg sync.WaitGroup
+		defer wg.Wait()
+		wg.Go(func() { c.Do(t.Context(), one) })
+		synctest.Wait() // it is at the disk: the others share the next group
+		there := false
+		errTaken := errors.New("taken")
+		create := func(b *Batch) error {
+			if there {
+				return errTaken
+			}
+			there = true
+			b.Undo(func() { there = false })
+			b.Put("x", nil)
+			return nil
+		}
+		errs := make([]error, 3)
+		wg.Go(func() { errs[0] = c.Do(t.Context(), func(*Batch) error { return errTaken }) })
+		synctest.Wait()
+		for i := range errs[1:] {
+			wg.Go(func() { errs[1+i] = c.Do(t.Context(), create) })
+			synctest.Wait()
+		}
+		close(f.open)
+		synctest.Wait()
+		if !errors.Is(errs[0], errTaken) || !errors.Is(errs[1], ErrFull) || !errors.Is(errs[2], ErrFull) || there {
+			t.Errorf("errors %v: want the first refused for itself, and the others for the disk", errs)
+		}
+	})
+}
+
+// fullDisk is a store whose commits wait, and fail.
+type fullDisk struct {
+	*Memory
+
+	open chan struct{}
+}
+
+func (f *fullDisk) Commit([]Write) error {
+	<-f.open
+	return ErrFull
+}

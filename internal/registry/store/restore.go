@@ -45,7 +45,7 @@ func Restore(dir string, r io.Reader, keep ...string) (Info, error) {
 	info, err := build(filepath.Join(dir, restoringName), r, kept)
 	info.Lost = lost
 	if err == nil {
-		err = replace(dir, time.Now())
+		err = replaceUnused(dir, path)
 	}
 	if err := errors.Join(err, unlock()); err != nil {
 		if isFull(err) {
@@ -93,6 +93,15 @@ func lock(path string) (unlock func() error, err error) {
 	return unlock, nil
 }
 
+// replaceUnused looks once more for a server: where there was no file at first, one may have made it meanwhile.
+func replaceUnused(dir, path string) error {
+	unlock, err := lock(path)
+	if err != nil {
+		return errors.Join(err, os.Remove(filepath.Join(dir, restoringName)))
+	}
+	return errors.Join(replace(dir, time.Now()), unlock())
+}
+
 // build makes a store of a backup in a new file, and adds what is kept.
 func build(path string, r io.Reader, kept []Entry) (info Info, err error) {
 	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -128,6 +137,20 @@ func replace(dir string, now time.Time) error {
 		return err
 	}
 	return errors.Join(syncDir(dir), prune(dir, replacedPrefix, keptReplaced))
+}
+
+// Unrestore takes the latest [Restore] back: the store is the replaced one again. Nobody may have it open.
+func Unrestore(dir string) error {
+	replaced := newestFirst(dir, replacedPrefix)
+	if len(replaced) == 0 {
+		return fmt.Errorf("%s: no replaced file is there", dir)
+	}
+	path := filepath.Join(dir, fileName)
+	unlock, err := lock(path)
+	if err != nil {
+		return err
+	}
+	return errors.Join(os.Rename(filepath.Join(dir, replaced[0]), path), syncDir(dir), unlock())
 }
 
 // copyFile is for file systems without links.
