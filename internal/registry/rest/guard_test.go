@@ -206,3 +206,14 @@ func TestUpdatedBy(t *testing.T) {
 		t.Error(v)
 	}
 }
+
+// Who asks for a namespace that the token does not reach is told so, instead of that nothing is there.
+func TestListsOfAnotherNamespace(t *testing.T) {
+	api := newAPI(t)
+	for _, path := range []string{"/v1/clients", "/v1/protection", "/v1/audit", "/v1/watch"} {
+		if a := must(t, api, 403, "GET", path+"?namespace=default", "", "Authorization: Bearer shop-operator"); !strings.Contains(a.body, `in namespace \"default\"`) {
+			t.Error(a.body)
+		}
+		must(t, api, 200, "HEAD", path+"?namespace=shop", "", "Authorization: Bearer shop-operator")
+	}
+}

@@ -166,6 +166,9 @@ func (a *API) refused(g access.Grant, d demand, r *http.Request) *huma.ErrorMode
 	case everywhere:
 		return lacks(g, d.role, "")
 	case somewhere:
+		if ns := queryparam.Get(r.URL.RawQuery, "namespace"); ns != "" && (r.Method == http.MethodGet || r.Method == http.MethodHead) {
+			return lacks(g, d.role, ns) // an empty list would say that nothing is there
+		}
 		if g.Allows(d.role, "") || slices.ContainsFunc(g.Namespaces, func(ns string) bool { return g.Allows(d.role, ns) }) {
 			return nil
 		}

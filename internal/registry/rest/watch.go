@@ -102,7 +102,10 @@ func changeOf(e catalog.Event) change {
 		c.Service, c.Name = "", e.Service.Service
 		if e.Alias != nil {
 			shown := aliasOf(*e.Alias)
-			c.Alias, c.Service = &shown, shown.Service
+			c.Service = shown.Service
+			if e.Removed == "" {
+				c.Alias = &shown
+			}
 		}
 	}
 	return c
@@ -156,10 +159,11 @@ func (a *API) watch(ctx context.Context, in *watch) (*huma.StreamResponse, error
 // about reports whether an event concerns a service; all do if it is zero.
 func about(e catalog.Event, service discovery.Name) bool {
 	switch {
-	case service.Service == "" || e.Service == service:
+	case service.Service == "" || e.Service == service || e.Left == service:
 		return true
 	case e.Kind == "rule":
-		return e.Service.Service == rule.AllServices && e.Service.Namespace == service.Namespace
+		all := discovery.Name{Service: rule.AllServices, Namespace: service.Namespace}
+		return e.Service == all || e.Left == all
 	}
 	return e.Alias != nil && e.Alias.Target == service
 }

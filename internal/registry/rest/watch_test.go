@@ -168,6 +168,18 @@ func TestWatch(t *testing.T) {
 				t.Errorf("%s: %s, want %s", name, got, c.want)
 			}
 		}
+		// What goes over to another service is told to those who watch the one that it left.
+		must(t, api, 200, "PUT", canaryPath, strings.Replace(canary, "service: product", "service: stock", 1), asYAML)
+		must(t, api, 200, "PUT", canaryPath, canary, asYAML)
+		must(t, api, 200, "PUT", "/v1/aliases/goods", `{"service": "product"}`)
+		must(t, api, 204, "DELETE", "/v1/aliases/goods", "")
+		if got := stock.kinds(); got != "rule rule alias" {
+			t.Errorf("stock: %s, want all that came to it or left it", got)
+		}
+		lines, _ = all.seen()
+		if last := lines[len(lines)-1]; !strings.Contains(last, `"removed":"deleted"`) || strings.Contains(last, `"alias":{`) {
+			t.Errorf("an alias that is gone: %s", last)
+		}
 		if a := must(t, api, 200, "GET", "/metrics", ""); !strings.Contains(a.body, "\nweft_registry_watches 3\n") {
 			t.Error("no gauge of 3 watches")
 		}
