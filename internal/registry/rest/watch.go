@@ -24,12 +24,12 @@ import (
 // The bounds of watches. There is no buffer for each: a watch that falls behind the catalog's ring of events is told to
 // read everything again, and one that takes nothing for evictAfter is ended.
 const (
-	maxWatches    = 1000
-	maxWatchesOf  = 100 // of one address
-	beatEvery     = 15 * time.Second
-	recheckEvery  = 4 * time.Second
-	evictAfter    = 10 * time.Second
-	resetNotAbove = 1 * time.Second // how soon one reset may follow another
+	maxWatches   = 1000
+	maxWatchesOf = 100 // of one address
+	beatEvery    = 15 * time.Second
+	recheckEvery = 4 * time.Second
+	evictAfter   = 10 * time.Second
+	resetSpacing = 1 * time.Second // how soon one reset may follow another
 )
 
 // events is what watches read: the catalog.
@@ -190,7 +190,7 @@ func (s *stream) run(ctx context.Context) {
 	h.Set("Content-Type", "text/event-stream")
 	h.Set("Cache-Control", "no-store")
 	h.Set("X-Accel-Buffering", "no") // of nginx
-	s.call.allow(evictAfter)
+	s.call.allow(s.api.evictAfter)
 	if s.write(fmt.Sprintf(": watching\nid: %s\n\n", s.at)) != nil {
 		return
 	}
@@ -214,7 +214,7 @@ func (s *stream) follow(ctx context.Context) error {
 		if !errors.Is(err, catalog.ErrTooOld) {
 			return err
 		}
-		if err := pause(ctx, resetNotAbove-time.Since(last)); err != nil {
+		if err := pause(ctx, s.api.resetSpacing-time.Since(last)); err != nil {
 			return err
 		}
 		last = time.Now()
@@ -281,14 +281,14 @@ func (s *stream) event(e catalog.Event, last bool) error {
 		return err
 	}
 	b.WriteByte('\n')
-	s.call.extend(s.rc, evictAfter)
+	s.call.extend(s.rc, s.api.evictAfter)
 	_, err := s.w.Write(b.Bytes())
 	return err
 }
 
 // write sends a text at once.
 func (s *stream) write(text string) error {
-	s.call.extend(s.rc, evictAfter)
+	s.call.extend(s.rc, s.api.evictAfter)
 	if _, err := s.w.Write([]byte(text)); err != nil {
 		return err
 	}
