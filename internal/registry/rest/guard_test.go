@@ -3,6 +3,7 @@ package rest
 import (
 	"fmt"
 	"net/http"
+	"net/http/httptest"
 	"slices"
 	"strings"
 	"testing"
@@ -215,5 +216,18 @@ func TestListsOfAnotherNamespace(t *testing.T) {
 			t.Error(a.body)
 		}
 		must(t, api, 200, "HEAD", path+"?namespace=shop", "", "Authorization: Bearer shop-operator")
+	}
+}
+
+// A probe by another method is no question of tokens.
+func TestProbesHaveOneMethod(t *testing.T) {
+	api := newAPI(t)
+	for _, path := range []string{"/healthz", "/readyz"} {
+		r := httptest.NewRequest("POST", path, http.NoBody)
+		w := httptest.NewRecorder()
+		api.ServeHTTP(w, r)
+		if w.Code != http.StatusMethodNotAllowed || w.Header().Get("Allow") != "GET, HEAD" {
+			t.Errorf("%s: %d %s", path, w.Code, w.Body)
+		}
 	}
 }

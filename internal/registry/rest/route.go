@@ -101,7 +101,10 @@ func (m *routes) find(r *http.Request) (string, demand, bool) {
 		return "", needs(access.Reader, somewhere), true
 	}
 	_, pattern := m.Handler(r)
-	if pattern == "" {
+	switch {
+	case pattern == "" && !wantsToken(r.URL.Path): // a probe by another method
+		return "", demand{scope: unguarded}, true
+	case pattern == "":
 		return "", needs(access.Reader, somewhere), true
 	}
 	d, declared := m.demands[pattern]
