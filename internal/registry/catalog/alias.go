@@ -125,6 +125,9 @@ func (d *draft) setAlias(name discovery.Name, a *alias, revision uint64) {
 	d.change(name, func(s *service) {
 		if s.alias != nil {
 			d.targets[s.alias.target]--
+			if a != nil && a.target != s.alias.target {
+				e.left = s.alias.target
+			}
 		}
 		if a == nil {
 			e.alias, e.removed = s.alias, discovery.Deleted

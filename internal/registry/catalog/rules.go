@@ -313,12 +313,14 @@ func (t *transaction) prepare(d *draft) ([]*document, error) {
 }
 
 func (d *draft) putRule(doc *document) {
+	e := event{revision: doc.revision, service: doc.service, document: doc}
 	if old := d.rule(doc.key); old != nil && old.service != doc.service {
+		e.left = old.service
 		d.change(old.service, func(s *service) { s.removeRule(doc.key, doc.revision) })
 	}
 	d.rules[doc.key] = doc
 	d.change(doc.service, func(s *service) { s.putRule(doc) })
-	d.events = append(d.events, event{revision: doc.revision, service: doc.service, document: doc})
+	d.events = append(d.events, e)
 }
 
 func (d *draft) deleteRule(key rule.Key, revision uint64) {

@@ -28,11 +28,12 @@ type Event struct {
 	Kind     string           // instance, rule or alias
 	Removed  discovery.Reason // why it is gone; "" if it was put. Of rules and aliases: deleted
 	Service  discovery.Name   // of the instance; of a rule, what it governs; of an alias, its own name
+	Left     discovery.Name   // the service that a rule governed, or an alias stood for, until then; zero: the same, or none
 	ID       string           // of the instance
 	Instance *discovery.Instance
 	Rule     *rule.Rule
 	Key      rule.Key // of the rule
-	Alias    *Alias
+	Alias    *Alias   // of one that is gone, as it was
 }
 
 // The bounds of the events that are kept.
@@ -106,13 +107,14 @@ type event struct {
 	revision uint64
 	removed  discovery.Reason
 	service  discovery.Name
+	left     discovery.Name
 	instance *instance
 	document *document
 	alias    *alias
 }
 
 func (e *event) public(c *Catalog) Event {
-	out := Event{Revision: c.at(e.revision), Removed: e.removed, Service: e.service}
+	out := Event{Revision: c.at(e.revision), Removed: e.removed, Service: e.service, Left: e.left}
 	switch {
 	case e.instance != nil:
 		out.Kind, out.ID = KindInstance, e.instance.id()

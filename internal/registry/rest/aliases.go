@@ -2,6 +2,7 @@ package rest
 
 import (
 	"context"
+	"errors"
 	"net/http"
 
 	"github.com/weftmesh/weft/discovery"
@@ -93,12 +94,15 @@ func (a *API) putAlias(ctx context.Context, in *putAlias) (*aliasFound, error) {
 		return nil, err
 	}
 	target, err := discovery.ParseName(want.Service, in.namespace())
-	if err != nil {
+	if err != nil || !discovery.IsLabel(target.Service) { // an alias stands for no alias
 		const message = "must be a service such as product or product.shop"
 		return nil, problem(http.StatusUnprocessableEntity, "service: "+message, wrong("body.service", message, want.Service))
 	}
 	done, outcome, err := a.Catalog.PutAlias(ctx, catalog.Alias{Name: in.alias(), Target: target})
-	if err != nil {
+	switch {
+	case errors.Is(err, discovery.ErrInvalid): // what else there is was looked at
+		return nil, problem(http.StatusUnprocessableEntity, err.Error(), wrong("path.name", err.Error(), in.Name))
+	case err != nil:
 		return nil, a.refuse(err)
 	}
 	out := &aliasFound{http.StatusOK, etag(done.Revision), aliasOf(done)}

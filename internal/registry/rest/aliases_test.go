@@ -33,9 +33,13 @@ func TestAliases(t *testing.T) {
 	for name, body := range map[string]string{"product": `{"service": "stock"}`, "other": `{"service": "goods"}`} {
 		must(t, api, 409, "PUT", "/v1/aliases/"+name, body) // a service; the alias of an alias
 	}
-	must(t, api, 422, "PUT", "/v1/aliases/a%2Fb", `{"service": "product"}`)
-	if b := must(t, api, 422, "PUT", "/v1/aliases/a", `{"service": "a b"}`); !strings.Contains(b.body, `"location":"body.service"`) {
+	if b := must(t, api, 422, "PUT", "/v1/aliases/a%2Fb", `{"service": "product"}`); !strings.Contains(b.body, `"location":"path.name"`) {
 		t.Error(b.body)
+	}
+	for _, service := range []string{"a b", "64030:65536", "", "product.shop.x"} {
+		if b := must(t, api, 422, "PUT", "/v1/aliases/a", `{"service": "`+service+`"}`); !strings.Contains(b.body, `"location":"body.service"`) {
+			t.Error(b.body)
+		}
 	}
 	must(t, api, 400, "PUT", "/v1/aliases/a", `{"target": "product"}`)
 	must(t, api, 204, "DELETE", one, "")

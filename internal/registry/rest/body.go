@@ -25,7 +25,7 @@ func (a *API) readBody(r *http.Request) *huma.ErrorModel {
 	if r.Body == nil || r.Body == http.NoBody {
 		return nil
 	}
-	counted := &countedReader{r: io.LimitReader(r.Body, maxBody+1), sum: &a.bodies}
+	counted := &countedReader{r: io.LimitReader(r.Body, maxBody+1), sum: &a.bodies, most: a.maxBodies}
 	defer counted.release()
 	data, err := io.ReadAll(counted)
 	switch {
@@ -48,13 +48,14 @@ type countedReader struct {
 	r    io.Reader
 	sum  *atomic.Int64
 	mine int64
+	most int64
 }
 
 // Read implements [io.Reader].
 func (c *countedReader) Read(p []byte) (int, error) {
 	n, err := c.r.Read(p)
 	c.mine += int64(n)
-	if c.sum.Add(int64(n)) > maxBodies {
+	if c.sum.Add(int64(n)) > c.most {
 		return n, errBodies
 	}
 	return n, err

@@ -3,6 +3,7 @@ package rest
 import (
 	"fmt"
 	"net/http"
+	"net/http/httptest"
 	"slices"
 	"strings"
 	"testing"
@@ -204,5 +205,29 @@ func TestUpdatedBy(t *testing.T) {
 	must(t, api, 200, "POST", "/v1/rules", canary, asYAML, "Authorization: Bearer operator")
 	if v := must(t, api, 200, "GET", "/v1/rules/route/canary", "").json(t); v["updatedBy"] != "operator" {
 		t.Error(v)
+	}
+}
+
+// Who asks for a namespace that the token does not reach is told so, instead of that nothing is there.
+func TestListsOfAnotherNamespace(t *testing.T) {
+	api := newAPI(t)
+	for _, path := range []string{"/v1/clients", "/v1/protection", "/v1/audit", "/v1/watch"} {
+		if a := must(t, api, 403, "GET", path+"?namespace=default", "", "Authorization: Bearer shop-operator"); !strings.Contains(a.body, `in namespace \"default\"`) {
+			t.Error(a.body)
+		}
+		must(t, api, 200, "HEAD", path+"?namespace=shop", "", "Authorization: Bearer shop-operator")
+	}
+}
+
+// A probe by another method is no question of tokens.
+func TestProbesHaveOneMethod(t *testing.T) {
+	api := newAPI(t)
+	for _, path := range []string{"/healthz", "/readyz"} {
+		r := httptest.NewRequest("POST", path, http.NoBody)
+		w := httptest.NewRecorder()
+		api.ServeHTTP(w, r)
+		if w.Code != http.StatusMethodNotAllowed || w.Header().Get("Allow") != "GET, HEAD" {
+			t.Errorf("%s: %d %s", path, w.Code, w.Body)
+		}
 	}
 }

@@ -175,8 +175,17 @@ func (b *trickle) Read(p []byte) (int, error) {
 
 // Bodies that come slowly hold no place, and no more memory than is set aside for all.
 func TestSlowBodies(t *testing.T) {
+	for status, bound := range map[int]int64{503: maxBodies, 201: 1 << 40} { // the control: without the bound one more is read
+		slowBodies(t, bound, status)
+	}
+}
+
+// slowBodies fills what is set aside for bodies, and wants an answer to one more.
+func slowBodies(t *testing.T, bound int64, status int) {
+	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		api := newAPI(t)
+		api.maxBodies = bound
 		wait := make(chan struct{})
 		var wg sync.WaitGroup
 		statuses := make(chan int, 1000)
@@ -194,8 +203,8 @@ func TestSlowBodies(t *testing.T) {
 		if n := len(api.lanes[writes].places); n != 0 {
 			t.Errorf("%d hold a place", n)
 		}
-		a := must(t, api, 503, "PUT", product+"/p1", `{"address": "127.0.0.1:9000", "protocol": "http"}`)
-		if a.header.Get("Retry-After") == "" {
+		a := must(t, api, status, "PUT", product+"/p2", `{"address": "127.0.0.1:9000", "protocol": "http"}`)
+		if again(status) != (a.header.Get("Retry-After") != "") {
 			t.Error(a)
 		}
 		must(t, api, 200, "GET", "/v1/services", "")

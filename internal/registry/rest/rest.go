@@ -69,6 +69,10 @@ type API struct {
 	watches   *watches
 	events    events
 
+	// Seams of tests, which switch a protection off with them.
+	evictAfter, resetSpacing time.Duration
+	maxBodies                int64
+
 	// closing ends when the interface is closed.
 	closing context.Context
 	close   context.CancelFunc
@@ -86,6 +90,8 @@ func New(c Config) *API {
 		strangers: newMeters(strangerRate, strangerBurst),
 		watches:   newWatches(),
 		events:    c.Catalog,
+
+		evictAfter: evictAfter, resetSpacing: resetSpacing, maxBodies: maxBodies,
 	}
 	a.closing, a.close = context.WithCancel(context.Background())
 	a.metrics = newMetrics(a)

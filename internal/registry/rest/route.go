@@ -101,7 +101,10 @@ func (m *routes) find(r *http.Request) (string, demand, bool) {
 		return "", needs(access.Reader, somewhere), true
 	}
 	_, pattern := m.Handler(r)
-	if pattern == "" {
+	switch {
+	case pattern == "" && !wantsToken(r.URL.Path): // a probe by another method
+		return "", demand{scope: unguarded}, true
+	case pattern == "":
 		return "", needs(access.Reader, somewhere), true
 	}
 	d, declared := m.demands[pattern]
@@ -166,6 +169,9 @@ func (a *API) refused(g access.Grant, d demand, r *http.Request) *huma.ErrorMode
 	case everywhere:
 		return lacks(g, d.role, "")
 	case somewhere:
+		if ns := queryparam.Get(r.URL.RawQuery, "namespace"); ns != "" && (r.Method == http.MethodGet || r.Method == http.MethodHead) {
+			return lacks(g, d.role, ns) // an empty list would say that nothing is there
+		}
 		if g.Allows(d.role, "") || slices.ContainsFunc(g.Namespaces, func(ns string) bool { return g.Allows(d.role, ns) }) {
 			return nil
 		}

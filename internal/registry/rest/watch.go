@@ -24,12 +24,12 @@ import (
 // The bounds of watches. There is no buffer for each: a watch that falls behind the catalog's ring of events is told to
 // read everything again, and one that takes nothing for evictAfter is ended.
 const (
-	maxWatches    = 1000
-	maxWatchesOf  = 100 // of one address
-	beatEvery     = 15 * time.Second
-	recheckEvery  = 4 * time.Second
-	evictAfter    = 10 * time.Second
-	resetNotAbove = 1 * time.Second // how soon one reset may follow another
+	maxWatches   = 1000
+	maxWatchesOf = 100 // of one address
+	beatEvery    = 15 * time.Second
+	recheckEvery = 4 * time.Second
+	evictAfter   = 10 * time.Second
+	resetSpacing = 1 * time.Second // how soon one reset may follow another
 )
 
 // events is what watches read: the catalog.
@@ -102,7 +102,10 @@ func changeOf(e catalog.Event) change {
 		c.Service, c.Name = "", e.Service.Service
 		if e.Alias != nil {
 			shown := aliasOf(*e.Alias)
-			c.Alias, c.Service = &shown, shown.Service
+			c.Service = shown.Service
+			if e.Removed == "" {
+				c.Alias = &shown
+			}
 		}
 	}
 	return c
@@ -156,10 +159,11 @@ func (a *API) watch(ctx context.Context, in *watch) (*huma.StreamResponse, error
 // about reports whether an event concerns a service; all do if it is zero.
 func about(e catalog.Event, service discovery.Name) bool {
 	switch {
-	case service.Service == "" || e.Service == service:
+	case service.Service == "" || e.Service == service || e.Left == service:
 		return true
 	case e.Kind == "rule":
-		return e.Service.Service == rule.AllServices && e.Service.Namespace == service.Namespace
+		all := discovery.Name{Service: rule.AllServices, Namespace: service.Namespace}
+		return e.Service == all || e.Left == all
 	}
 	return e.Alias != nil && e.Alias.Target == service
 }
@@ -186,7 +190,7 @@ func (s *stream) run(ctx context.Context) {
 	h.Set("Content-Type", "text/event-stream")
 	h.Set("Cache-Control", "no-store")
 	h.Set("X-Accel-Buffering", "no") // of nginx
-	s.call.allow(evictAfter)
+	s.call.allow(s.api.evictAfter)
 	if s.write(fmt.Sprintf(": watching\nid: %s\n\n", s.at)) != nil {
 		return
 	}
@@ -210,7 +214,7 @@ func (s *stream) follow(ctx context.Context) error {
 		if !errors.Is(err, catalog.ErrTooOld) {
 			return err
 		}
-		if err := pause(ctx, resetNotAbove-time.Since(last)); err != nil {
+		if err := pause(ctx, s.api.resetSpacing-time.Since(last)); err != nil {
 			return err
 		}
 		last = time.Now()
@@ -277,14 +281,14 @@ func (s *stream) event(e catalog.Event, last bool) error {
 		return err
 	}
 	b.WriteByte('\n')
-	s.call.extend(s.rc, evictAfter)
+	s.call.extend(s.rc, s.api.evictAfter)
 	_, err := s.w.Write(b.Bytes())
 	return err
 }
 
 // write sends a text at once.
 func (s *stream) write(text string) error {
-	s.call.extend(s.rc, evictAfter)
+	s.call.extend(s.rc, s.api.evictAfter)
 	if _, err := s.w.Write([]byte(text)); err != nil {
 		return err
 	}

@@ -168,6 +168,18 @@ func TestWatch(t *testing.T) {
 				t.Errorf("%s: %s, want %s", name, got, c.want)
 			}
 		}
+		// What goes over to another service is told to those who watch the one that it left.
+		must(t, api, 200, "PUT", canaryPath, strings.Replace(canary, "service: product", "service: stock", 1), asYAML)
+		must(t, api, 200, "PUT", canaryPath, canary, asYAML)
+		must(t, api, 200, "PUT", "/v1/aliases/goods", `{"service": "product"}`)
+		must(t, api, 204, "DELETE", "/v1/aliases/goods", "")
+		if got := stock.kinds(); got != "rule rule alias" {
+			t.Errorf("stock: %s, want all that came to it or left it", got)
+		}
+		lines, _ = all.seen()
+		if last := lines[len(lines)-1]; !strings.Contains(last, `"removed":"deleted"`) || strings.Contains(last, `"alias":{`) {
+			t.Errorf("an alias that is gone: %s", last)
+		}
 		if a := must(t, api, 200, "GET", "/metrics", ""); !strings.Contains(a.body, "\nweft_registry_watches 3\n") {
 			t.Error("no gauge of 3 watches")
 		}
@@ -291,10 +303,20 @@ func TestARevokedTokenEndsItsWatches(t *testing.T) {
 	})
 }
 
-// A reader that stops reading is evicted; it holds up neither the others nor the writers. The control is one that reads.
+// A reader that stops reading is evicted; it holds up neither the others nor the writers. The controls are one that reads, and a
+// server that waits for longer.
 func TestAStalledWatchIsEvicted(t *testing.T) {
+	for left, patience := range map[int]time.Duration{1: evictAfter, 2: time.Hour} {
+		stalledWatch(t, patience, left)
+	}
+}
+
+// stalledWatch wants so many of two watches to be left, of which one has stopped reading.
+func stalledWatch(t *testing.T, patience time.Duration, left int) {
+	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		api := newAPI(t)
+		api.evictAfter = patience
 		dial := serve(t, api)
 		good := openWatch(t, dial("127.0.0.1"), "", "reader", "")
 		stalled := dial("127.0.0.1")
@@ -312,9 +334,10 @@ func TestAStalledWatchIsEvicted(t *testing.T) {
 		}
 		time.Sleep(evictAfter + time.Second)
 		synctest.Wait()
-		if n := api.watches.count(); n != 1 {
-			t.Errorf("%d watches, want the good one alone", n)
+		if n := api.watches.count(); n != left {
+			t.Errorf("%d watches with a patience of %s, want %d", n, patience, left)
 		}
+		stalled.Close()
 		if got := good.kinds(); got != "" {
 			t.Error(got)
 		}
@@ -371,15 +394,21 @@ func (s *script) Watch(ctx context.Context, after discovery.Revision, fn func([]
 // A watch that cannot keep up is told to start over, but not in a tight loop.
 func TestResetsAreSpaced(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		api := newAPI(t)
-		sc := &script{calls: func(context.Context, int, discovery.Revision, func([]catalog.Event) error) error {
-			return catalog.ErrTooOld
-		}}
-		api.events = sc
-		s := openWatch(t, serve(t, api)("127.0.0.1"), "", "reader", "")
-		time.Sleep(10500 * time.Millisecond)
-		if got := strings.Count(s.kinds(), "reset"); got != 11 {
-			t.Errorf("%d resets in 10.5 s, want 11", got)
+		const many = 500
+		for spacing, want := range map[time.Duration]int{resetSpacing: 11, 0: many} { // the control: as many as can be
+			api := newAPI(t)
+			api.resetSpacing = spacing
+			api.events = &script{calls: func(ctx context.Context, call int, _ discovery.Revision, _ func([]catalog.Event) error) error {
+				if call > many {
+					<-ctx.Done()
+				}
+				return catalog.ErrTooOld
+			}}
+			s := openWatch(t, serve(t, api)("127.0.0.1"), "", "reader", "")
+			time.Sleep(10500 * time.Millisecond)
+			if got := strings.Count(s.kinds(), "reset"); got != want {
+				t.Errorf("%d resets in 10.5 s, want %d", got, want)
+			}
 		}
 	})
 }
