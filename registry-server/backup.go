@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/weftmesh/weft/internal/registry/access"
 	"github.com/weftmesh/weft/internal/registry/store"
 )
 
@@ -86,9 +87,12 @@ func restore(_ context.Context, p process, args []string) error {
 	if err != nil {
 		return fmt.Errorf("%w; say with --from where the backup is", err)
 	}
-	info, err := store.Restore(t.dataDir, f)
+	info, err := store.Restore(t.dataDir, f, access.RevokedPrefix)
 	if err := errors.Join(err, f.Close()); err != nil {
 		return whileRunning(err, "weftctl restore")
+	}
+	if info.Lost != nil {
+		fmt.Fprintf(p.stderr, "registry-server: tokens that were revoked since the backup are valid again, as the replaced store could not be read: %v\n", info.Lost)
 	}
 	fmt.Fprintf(p.stdout, "%d values at revision %d; what was there before is %s\n", info.Entries, info.Revision, filepath.Join(t.dataDir, "registry.db.replaced-*"))
 	return nil

@@ -25,7 +25,9 @@ func readJSON(data []byte) ([]*yaml.Node, error) {
 		if err != nil {
 			return docs, fmt.Errorf("line %d: %w", r.line, err)
 		}
-		docs = append(docs, n)
+		if docs = append(docs, n); len(docs) > MaxDocuments {
+			return docs, errTooMany
+		}
 	}
 }
 
@@ -89,7 +91,9 @@ func (r *jsonReader) collection(open json.Delim, depth int) (*yaml.Node, error) 
 		if err != nil {
 			return nil, err
 		}
-		n.Content = append(n.Content, child)
+		if n.Content = append(n.Content, child); depth == 0 && open == '[' && len(n.Content) > MaxDocuments {
+			return nil, errTooMany
+		}
 	}
 	_, err := r.dec.Token() // the closing bracket
 	return n, r.unexpected(err, 1)

@@ -12,8 +12,15 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// MaxInput is how many bytes Parse and ParseOne accept.
-const MaxInput = 1 << 20
+// MaxInput is how many bytes Parse and ParseOne accept, and MaxDocuments how many rules Parse does.
+const (
+	MaxInput     = 1 << 20
+	MaxDocuments = 1000
+)
+
+// maxElements bounds the brackets, commas and lines of the input. A tree of nodes takes a hundred times the memory of the
+// text "{},", and this is known before it is made.
+const maxElements = 100_000
 
 // Parse reads rules from YAML (one document or a stream of them) or JSON (one value, several in a row, or an
 // array), in order. Empty documents are skipped. It does not say whether the rules make sense: that is
@@ -27,6 +34,9 @@ func Parse(data []byte) ([]Rule, error) {
 	}
 	docs, broken := read(data)
 	docs = flatten(docs)
+	if len(docs) > MaxDocuments || errors.Is(broken, ErrTooLarge) {
+		return nil, errTooMany
+	}
 	rules := make([]Rule, len(docs))
 	d := new(decoder)
 	for i, n := range docs {
@@ -83,6 +93,13 @@ func checkInput(data []byte) error {
 	if len(data) > MaxInput {
 		return fmt.Errorf("%w: %d bytes; at most %d are read", ErrTooLarge, len(data), MaxInput)
 	}
+	elements := 0
+	for _, c := range []string{"[", "{", ",", "\n"} {
+		elements += bytes.Count(data, []byte(c))
+	}
+	if elements > maxElements {
+		return fmt.Errorf("%w: %d brackets, commas and lines; at most %d are read", ErrTooLarge, elements, maxElements)
+	}
 	if !utf8.Valid(data) {
 		return &Error{Problems: []Problem{{Message: "must be UTF-8", Syntax: true}}}
 	}
@@ -92,8 +109,8 @@ func checkInput(data []byte) error {
 // read takes for JSON what can be: a flow mapping of YAML starts the same way.
 func read(data []byte) ([]*yaml.Node, error) {
 	if text := bytes.TrimLeft(data, " \t\r\n"); len(text) > 0 && (text[0] == '{' || text[0] == '[') {
-		if docs, err := readJSON(data); err == nil {
-			return docs, nil
+		if docs, err := readJSON(data); err == nil || errors.Is(err, ErrTooLarge) {
+			return docs, err
 		}
 	}
 	return readYAML(data)
@@ -111,11 +128,16 @@ func readYAML(data []byte) ([]*yaml.Node, error) {
 		if err != nil {
 			return docs, err
 		}
+		if len(docs) > MaxDocuments {
+			return docs, nil
+		}
 		if doc := n.Content[0]; doc.Kind != yaml.ScalarNode || doc.Tag != "!!null" || doc.Value != "" {
 			docs = append(docs, doc)
 		}
 	}
 }
+
+var errTooMany = fmt.Errorf("%w: more than %d documents", ErrTooLarge, MaxDocuments)
 
 // flatten puts the elements of a list in its place.
 func flatten(docs []*yaml.Node) []*yaml.Node {

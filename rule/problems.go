@@ -11,7 +11,8 @@ import (
 // ErrUnknownKind is in the chain of an error about a document whose kind this version does not know.
 var ErrUnknownKind = errors.New("unknown kind of rule")
 
-// ErrTooLarge is in the chain of the error about input of more than [MaxInput] bytes.
+// ErrTooLarge is in the chain of the error about input of more than [MaxInput] bytes or [MaxDocuments] rules, or with more
+// than 100,000 brackets, commas and lines.
 var ErrTooLarge = errors.New("rules are too large")
 
 // Problem is one thing that is wrong with a document.

@@ -31,7 +31,6 @@ func (s step) run(t *testing.T) string {
 // TestADayOfAnOperator runs every command against a real server.
 func TestADayOfAnOperator(t *testing.T) {
 	start(t)
-	served(t)
 	t.Chdir(t.TempDir())
 	put(t, "p1", `{"address": "127.0.0.1:9001", "protocol": "http", "ttl": "1h"}`)
 	changed := strings.Replace(documents, "attempts: 5", "attempts: 4", 1)
@@ -112,7 +111,6 @@ func backupOfARealServer(t *testing.T) {
 // TestWatchARealServer sees a change that another command makes.
 func TestWatchARealServer(t *testing.T) {
 	start(t)
-	served(t)
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	lines := make(chan string, 100)
@@ -145,13 +143,5 @@ func TestWatchARealServer(t *testing.T) {
 		if n == 25 {
 			t.Fatal("nothing is seen of 26 changes")
 		}
-	}
-}
-
-// served leaves out servers that have not all the routes yet.
-func served(t *testing.T) {
-	t.Helper()
-	if code, _, stderr := ctl(t, "", "status"); code != 0 {
-		t.Skip(stderr)
 	}
 }

@@ -147,13 +147,18 @@ func (r *registry) send(ctx context.Context, method, path, body string, headers 
 	if err != nil {
 		return nil, err
 	}
-	token, _ := os.ReadFile(filepath.Join(r.dir, "admin.token")) // not there yet: refused
-	req.Header.Set("Authorization", "Bearer "+strings.TrimSpace(string(token)))
+	req.Header.Set("Authorization", "Bearer "+r.token())
 	req.Header.Set("Content-Type", "application/json")
 	for name, value := range headers {
 		req.Header.Set(name, value)
 	}
 	return r.client.Do(req)
+}
+
+// token is the administrator's; "" while there is none.
+func (r *registry) token() string {
+	token, _ := os.ReadFile(filepath.Join(r.dir, "admin.token"))
+	return strings.TrimSpace(string(token))
 }
 
 // list reads all pages of a list, and its revision.

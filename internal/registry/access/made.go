@@ -18,7 +18,12 @@ import (
 // keyPrefix is that of tokens in the store.
 const keyPrefix = "t/"
 
-// maxTokens bounds the tokens that are kept; remembered is for how long one that expired is, so that its holder is told.
+// RevokedPrefix is that of revocations in the store: the id of a token that was taken back. They outlive a restore, as the
+// backup may still have the token.
+const RevokedPrefix = "revoked/"
+
+// maxTokens bounds the tokens that are kept, and the revocations; remembered is for how long a token that expired is, so
+// that its holder is told.
 const (
 	maxTokens  = 10_000
 	remembered = 24 * time.Hour
@@ -38,8 +43,28 @@ type record struct {
 	Digest []byte `json:"digest"`
 }
 
-// load reads the tokens of a store.
-func load(st store.Store) (map[string]*made, error) {
+// revocation is the end of a token before its time.
+type revocation struct {
+	At        time.Time `json:"at"`
+	ExpiresAt time.Time `json:"expiresAt,omitzero"` // of the token: then the revocation is not needed any more; zero: never
+}
+
+// loadRevoked reads the revocations of a store.
+func loadRevoked(st store.Store) (map[string]revocation, error) {
+	revoked := make(map[string]revocation)
+	err := st.Range(RevokedPrefix, func(e store.Entry) error {
+		var r revocation
+		if err := json.Unmarshal(e.Value, &r); err != nil {
+			return fmt.Errorf("revocation %q in the store cannot be read: %w", e.Key, err)
+		}
+		revoked[strings.TrimPrefix(e.Key, RevokedPrefix)] = r
+		return nil
+	})
+	return revoked, err
+}
+
+// load reads the tokens of a store but for those that are revoked, which only a store that was restored has.
+func load(st store.Store, revoked map[string]revocation) (map[string]*made, error) {
 	tokens := make(map[string]*made)
 	err := st.Range(keyPrefix, func(e store.Entry) error {
 		var r record
@@ -49,7 +74,9 @@ func load(st store.Store) (map[string]*made, error) {
 		if e.Key != keyPrefix+r.ID || len(r.Digest) != len(digest{}) || !r.Role.known() {
 			return fmt.Errorf("token %q in the store cannot be read: id %q, role %q, digest of %d bytes", e.Key, r.ID, r.Role, len(r.Digest))
 		}
-		tokens[r.ID] = &made{Token: r.Token, digest: digest(r.Digest)}
+		if _, over := revoked[r.ID]; !over {
+			tokens[r.ID] = &made{Token: r.Token, digest: digest(r.Digest)}
+		}
 		return nil
 	})
 	return tokens, err
@@ -211,13 +238,47 @@ func (t *Tokens) Revoke(ctx context.Context, id string) error {
 	if m == nil {
 		return fmt.Errorf("token %.63q: %w", id, ErrUnknown)
 	}
-	if err := t.write(ctx, "revoke", &m.Token, func(b *store.Batch) { b.Delete(keyPrefix + id) }); err != nil {
+	r := revocation{At: stamp(0), ExpiresAt: m.ExpiresAt}
+	value, err := json.Marshal(r)
+	if err != nil {
+		return err
+	}
+	past := t.pastRevocations(r.At)
+	err = t.write(ctx, "revoke", &m.Token, func(b *store.Batch) {
+		for _, old := range past {
+			b.Delete(RevokedPrefix + old)
+		}
+		b.Delete(keyPrefix + id)
+		b.Put(RevokedPrefix+id, value)
+	})
+	if err != nil {
 		return fmt.Errorf("token %s lets nobody in until the server is restarted, but its end is not on disk; revoke it again: %w", id, err)
 	}
+	for _, old := range past {
+		delete(t.gone, old)
+	}
+	t.gone[id] = r
 	t.mu.Lock()
 	delete(t.made, id)
 	t.mu.Unlock()
 	return nil
+}
+
+// pastRevocations lists those that make room for a new one: of tokens that have expired meanwhile, and the oldest if
+// there are too many.
+func (t *Tokens) pastRevocations(now time.Time) (past []string) {
+	oldest := ""
+	for id, r := range t.gone {
+		if !r.ExpiresAt.IsZero() && now.After(r.ExpiresAt) {
+			past = append(past, id)
+		} else if oldest == "" || r.At.Before(t.gone[oldest].At) {
+			oldest = id
+		}
+	}
+	if len(t.gone)-len(past) >= maxTokens {
+		past = append(past, oldest)
+	}
+	return past
 }
 
 // shut makes a token let nobody in, and gives it; nil if there is none.

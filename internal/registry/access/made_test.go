@@ -374,8 +374,22 @@ func FuzzLoad(f *testing.F) {
 		if err := st.Commit([]store.Write{{Key: "t/a", Value: append([]byte{}, value...)}}); err != nil {
 			t.Skip()
 		}
-		if tokens, err := load(st); err == nil && (len(tokens) != 1 || tokens["a"].ID != "a" || !tokens["a"].Role.known()) {
+		if tokens, err := load(st, nil); err == nil && (len(tokens) != 1 || tokens["a"].ID != "a" || !tokens["a"].Role.known()) {
 			t.Errorf("%v", tokens)
+		}
+	})
+}
+
+func FuzzLoadRevoked(f *testing.F) {
+	f.Add([]byte(`{"at":"2026-01-01T00:00:00Z","expiresAt":"2027-01-01T00:00:00Z"}`))
+	f.Add([]byte("{}"))
+	f.Fuzz(func(t *testing.T, value []byte) {
+		st := store.NewMemory()
+		if err := st.Commit([]store.Write{{Key: RevokedPrefix + "a", Value: append([]byte{}, value...)}}); err != nil {
+			t.Skip()
+		}
+		if revoked, err := loadRevoked(st); err == nil && len(revoked) != 1 {
+			t.Errorf("%v", revoked)
 		}
 	})
 }

@@ -27,7 +27,7 @@ type Spec struct {
 	TTL        time.Duration `json:"-"`                    // 1 s to 10 years; 0: never expires
 }
 
-// grant checks the description. Its errors name the field and wrap [discovery.ErrInvalid].
+// grant checks the description. Its errors are [*InvalidError].
 func (s Spec) grant() (Grant, error) {
 	if err := s.check(); err != nil {
 		return Grant{}, err
@@ -36,7 +36,7 @@ func (s Spec) grant() (Grant, error) {
 	for i, text := range s.Services {
 		name, err := discovery.ParseName(text, g.home())
 		if err != nil {
-			return Grant{}, fmt.Errorf("services[%d]: %w", i, err)
+			return Grant{}, invalid(fmt.Sprintf("services[%d]", i), text, "a service such as product or product.shop")
 		}
 		if !g.reaches(name.Namespace) {
 			return Grant{}, invalid(fmt.Sprintf("services[%d]", i), text, "one of the namespaces "+fmt.Sprint(g.Namespaces))
@@ -84,9 +84,18 @@ func containsUnprintable(s string) bool {
 	return slices.ContainsFunc([]rune(s), func(r rune) bool { return !unicode.IsPrint(r) })
 }
 
-func invalid(field, value, want string) error {
-	return fmt.Errorf("%s %.140q: %w: want %s", field, value, discovery.ErrInvalid, want)
+// InvalidError is what cannot be in a [Spec], or an id that cannot be revoked. It wraps [discovery.ErrInvalid].
+type InvalidError struct{ Field, Value, Want string }
+
+// Error names the field, the value and the bound.
+func (e *InvalidError) Error() string {
+	return fmt.Sprintf("%s %.140q: %v: want %s", e.Field, e.Value, discovery.ErrInvalid, e.Want)
 }
+
+// Unwrap gives [discovery.ErrInvalid].
+func (e *InvalidError) Unwrap() error { return discovery.ErrInvalid }
+
+func invalid(field, value, want string) error { return &InvalidError{field, value, want} }
 
 func sortedSet(names []string) []string {
 	return slices.Compact(slices.Sorted(slices.Values(names)))

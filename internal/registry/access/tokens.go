@@ -89,6 +89,7 @@ type Tokens struct {
 
 	// changing is held while tokens are written. It comes before mu.
 	changing sync.Mutex
+	gone     map[string]revocation // by id; under changing
 	mu       sync.RWMutex
 	made     map[string]*made
 	revoked  []func(id string)
@@ -106,7 +107,10 @@ func OpenTokens(dir string, st store.Store, keeper Keeper) (*Tokens, error) {
 	if t.workload, err = openFixed(dir, WorkloadTokenFile, Grant{ID: workloadID, Name: workloadID, Role: Workload}); err != nil {
 		return nil, err
 	}
-	if t.made, err = load(st); err != nil {
+	if t.gone, err = loadRevoked(st); err != nil {
+		return nil, err
+	}
+	if t.made, err = load(st, t.gone); err != nil {
 		return nil, err
 	}
 	go t.expire()

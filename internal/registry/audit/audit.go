@@ -14,6 +14,7 @@ package audit
 
 import (
 	"context"
+	"strings"
 	"time"
 )
 
@@ -41,7 +42,7 @@ type Entry struct {
 	At     time.Time `json:"at"`
 	Actor
 	Action    string `json:"action"` // put, delete, order, rollback, create, revoke, restore, override …
-	Kind      string `json:"kind"`   // instance, alias, token, or the kind of a rule
+	Kind      string `json:"kind"`   // instance, alias, token, protection, backup, or the kind of a rule
 	Namespace string `json:"namespace,omitempty"`
 	Target    string `json:"target"` // such as "product/p1" of an instance, or the name of a rule
 	Revision  string `json:"revision,omitempty"`
@@ -53,12 +54,12 @@ type Filter struct {
 	Before    uint64 // only entries with a lower number; 0: from the newest
 	Limit     int    // 0 and more than 1000: 1000
 	Who       string
-	Kind      string
+	Kind      string // its case does not matter
 	Namespace string
 	Target    string
 }
 
 func (f Filter) match(e Entry) bool {
-	return (f.Who == "" || f.Who == e.Who) && (f.Kind == "" || f.Kind == e.Kind) &&
+	return (f.Who == "" || f.Who == e.Who) && (f.Kind == "" || strings.EqualFold(f.Kind, e.Kind)) &&
 		(f.Namespace == "" || f.Namespace == e.Namespace) && (f.Target == "" || f.Target == e.Target)
 }

@@ -131,6 +131,9 @@ func (d *draft) setAlias(name discovery.Name, a *alias, revision uint64) {
 		} else {
 			d.targets[a.target]++
 		}
+		if (s.alias == nil) != (a == nil) {
+			s.ruled = revision // the rules for all services do not concern an alias
+		}
 		s.alias, s.revision = a, revision
 	})
 	d.events = append(d.events, e)

@@ -43,6 +43,7 @@ type Catalog struct {
 	writing sync.Mutex
 	draft   *draft // of the group under way
 	ceiling uint64 // on disk; revisions up to it may be in use
+	broken  bool   // the store takes no more writes
 	dead    []discovery.Name
 	history history
 	targets map[discovery.Name]int // aliases of each service
@@ -165,20 +166,29 @@ func (g group) Begin() {
 	g.c.draft = newDraft(g.c)
 }
 
-// End implements [store.Group]. The numbers of a group that failed are not used again: its writes may be on
-// disk all the same.
+// End implements [store.Group].
 func (g group) End(err error) {
 	defer g.c.writing.Unlock()
 	if err == nil {
 		g.c.ceiling = g.c.draft.ceiling
 		g.c.publish(g.c.draft)
 	} else {
-		failed := newDraft(g.c)
-		failed.revision = g.c.draft.revision
-		g.c.publish(failed)
-		g.c.log.Error("catalog: a write failed", "error", err)
+		g.c.failed(err)
 	}
 	g.c.draft = nil
+}
+
+// failed leaves out the numbers of a group that may be on disk all the same. Others are used again: while the disk is
+// full, writes that fail would use up those that health needs.
+func (c *Catalog) failed(err error) {
+	c.log.Error("catalog: a write failed", "error", err)
+	if c.broken || errors.Is(err, store.ErrFull) {
+		return // nothing was written
+	}
+	c.broken = errors.Is(err, store.ErrBroken)
+	d := newDraft(c)
+	d.revision = c.draft.revision
+	c.publish(d)
 }
 
 // Acked implements [store.Group]: writers are told before watchers are.

@@ -74,6 +74,7 @@ func (c *Catalog) decodeVersion(e store.Entry) (Version, error) {
 	v := Version{Revision: c.at(number), At: s.At, By: s.By, Outcome: s.Outcome}
 	if s.Outcome != RuleDeleted {
 		v.Rule, err = rule.ParseOne(s.Rule)
+		v.Rule.Revision = v.Revision.String() // what was written before a restore says the epoch of then
 	}
 	return v, err
 }

@@ -166,7 +166,7 @@ func TestRestoredRules(t *testing.T) {
 		t.Fatalf("rule %+v, want a revision of epoch %x", r, other.Epoch())
 	}
 	mustApply(t, c, Change{Puts: []rule.Rule{weighted("a", "product", 2)}, If: map[rule.Key]discovery.Revision{key("a"): at}})
-	if vs := mustHistory(t, c, key("a")); len(vs) != 2 || vs[1].Revision != at {
+	if vs := mustHistory(t, c, key("a")); len(vs) != 2 || vs[1].Revision != at || vs[1].Rule.Revision != at.String() {
 		t.Errorf("history %v, want the oldest at %v", vs, at)
 	}
 }

@@ -12,7 +12,7 @@ import (
 type service struct {
 	name      discovery.Name
 	revision  uint64 // of the last change
-	ruled     uint64 // of the last change of a rule
+	ruled     uint64 // of the last change of its rules, or of whether those for all concern it
 	instances list
 	rules     []*document // sorted by kind and name
 	alias     *alias      // then it has nothing else

@@ -12,7 +12,8 @@ import (
 func (c *Catalog) Audit() *audit.Log { return c.audit }
 
 // Do commits writes of keys that are not the catalog's, such as the tokens', in one queue with its own, and gives the
-// revision that they got. Keys of another room start with its prefix: "a/" are the audit log's, "t/" the tokens'.
+// revision that they got. Keys of another room start with its prefix: "a/" are the audit log's, "t/" and
+// "revoked/" the tokens'.
 func (c *Catalog) Do(ctx context.Context, op func(*store.Batch) error) (discovery.Revision, error) {
 	return c.write(ctx, func(d *draft, b *store.Batch) (uint64, error) {
 		revision, ceiling := d.revision, d.ceiling

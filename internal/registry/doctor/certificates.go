@@ -58,7 +58,7 @@ func (v *visit) given() {
 
 func (v *visit) expiry(thing string, cert *x509.Certificate, remedy string) {
 	left := cert.NotAfter.Sub(v.now)
-	text := fmt.Sprintf("valid until %s", cert.NotAfter.UTC().Format(time.RFC3339))
+	text := fmt.Sprintf("valid until %s, pin %s", cert.NotAfter.UTC().Format(time.RFC3339), credential.PinOf(cert))
 	switch {
 	case left <= 0:
 		v.say(Bad, thing, "it expired at "+cert.NotAfter.UTC().Format(time.RFC3339), remedy)

@@ -237,3 +237,18 @@ func listing(t *testing.T, dir string) string {
 	}
 	return out.String()
 }
+
+// The pin that clients on other hosts need is in what is printed.
+func TestThePinIsPrinted(t *testing.T) {
+	c := config(directory(t))
+	identity, err := access.OpenIdentity(c.DataDir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range doctor.Examine(c, time.Now()) {
+		if strings.Contains(f.String(), identity.Pin()) {
+			return
+		}
+	}
+	t.Errorf("no finding names %s", identity.Pin())
+}

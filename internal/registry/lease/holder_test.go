@@ -260,3 +260,28 @@ func TestNothingWaitsForTheDisk(t *testing.T) {
 	cat.Close()
 	close(st.entered)
 }
+
+// TestUndo: a registration that was refused leaves an instance of a session with the session, also after its ttl.
+func TestUndo(t *testing.T) {
+	for _, undone := range []bool{true, false} { // the control: without the undo the instance expires
+		bubble(t, func(f *fixture) {
+			h, keys := f.hold("a")
+			undo := f.Track(discovery.Instance{ID: "a", Service: "product", Namespace: keys[0].Service.Namespace}, time.Second)
+			if undone {
+				undo()
+			}
+			for range 10 {
+				time.Sleep(RenewEvery(SessionTTL))
+				h.Renew()
+			}
+			if undone {
+				f.want("a", discovery.Up)
+			} else {
+				f.want("a", "")
+			}
+			if h.Has(keys[0]) != undone {
+				t.Errorf("undone %v: the session has the instance: %v", undone, !undone)
+			}
+		})
+	}
+}

@@ -133,15 +133,46 @@ func (l *Leases) now() time.Duration { return time.Since(l.base) }
 // Track begins a lease that is renewed by itself, or renews it with another ttl; ttl 0 ends it. A lease that a
 // [Holder] had is taken from it. Call it before the instance is written with the same ttl by
 // [catalog.Catalog.PutLeased]: a lease without an instance just runs out, an instance without its lease would stay
-// until the next restart. To end a lease call it after the write.
-func (l *Leases) Track(in discovery.Instance, ttl time.Duration) {
+// until the next restart. To end a lease call it after the write. Call undo once the write is known to have failed: the
+// instance that is there gets back the terms and the holder that it had.
+func (l *Leases) Track(in discovery.Instance, ttl time.Duration) (undo func()) {
 	key := catalog.KeyOf(in)
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	s, le := l.find(key)
+	var before *Holder
+	if le != nil {
+		before = le.holder
+	}
 	if ttl > 0 {
 		l.begin(key, nil, ttl)
-	} else if s, le := l.find(key); le != nil { // run ends it, once the instance is told as up
-		le.ttl = 0
+	} else if le != nil {
+		l.end(s, le)
+	}
+	return func() { l.resume(key, before) }
+}
+
+// end runs under mu. The goroutine of run forgets the lease, once the instance is told as up.
+func (l *Leases) end(s *service, le *lease) {
+	le.ttl = 0
+	l.touch(s)
+}
+
+// resume makes a lease what the catalog says of its instance. One without an instance runs out.
+func (l *Leases) resume(key catalog.InstanceKey, before *Holder) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	terms, there := l.cat.Terms(key)
+	s, le := l.find(key)
+	switch {
+	case le == nil || !there:
+	case terms.TTL == 0:
+		l.end(s, le)
+	default:
+		if le.holder == nil {
+			le.holder = before
+		}
+		le.ttl = milliseconds(terms.TTL)
 		l.touch(s)
 	}
 }

@@ -171,10 +171,10 @@ func (l *Leases) expire(ctx context.Context, keys []catalog.InstanceKey) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	now := l.now()
-	for _, key := range keys { // one that registers again at this moment has its lease already, and its instance soon
+	for _, key := range keys {
 		_, le := l.find(key)
-		if le == nil || !le.expired(now) || l.cat.Has(key) {
-			continue
+		if le == nil || l.cat.Has(key) || !le.seen && !le.expired(now) {
+			continue // one that registers again at this moment has its lease already, and its instance soon
 		}
 		if le.holder != nil {
 			le.holder.expired.Store(true)

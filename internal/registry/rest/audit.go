@@ -17,7 +17,7 @@ type auditEntry struct {
 	Who       string    `json:"who" doc:"the name of the token"`
 	From      string    `json:"from" doc:"the address of the client"`
 	Action    string    `json:"action" example:"put"`
-	Kind      string    `json:"kind" doc:"instance, alias, token, or the kind of a rule"`
+	Kind      string    `json:"kind" doc:"instance, alias, token, protection, backup, or the kind of a rule"`
 	Namespace string    `json:"namespace,omitempty"`
 	Target    string    `json:"target" example:"product/p1"`
 	Revision  string    `json:"revision,omitempty"`
@@ -31,9 +31,9 @@ func auditEntryOf(e audit.Entry) auditEntry {
 type listAudit struct {
 	Anywhere
 	Before uint64 `query:"before" doc:"only entries with a lower number: the next of the answer before"`
-	Limit  int    `query:"limit" minimum:"1" maximum:"10000" default:"1000" doc:"how many items at most"`
+	Limit  int    `query:"limit" minimum:"1" maximum:"1000" default:"1000" doc:"how many items at most"`
 	Who    string `query:"who" maxLength:"63" doc:"only of this token's name"`
-	Kind   string `query:"kind" maxLength:"64" doc:"only of this kind"`
+	Kind   string `query:"kind" maxLength:"64" doc:"only of this kind; case does not matter"`
 	Target string `query:"target" maxLength:"400" doc:"only of this target"`
 }
 

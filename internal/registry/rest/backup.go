@@ -59,7 +59,11 @@ func (a *API) backUp(ctx context.Context, _ *struct{}) (*huma.StreamResponse, er
 		return nil, problem(http.StatusNotImplemented, "this server keeps nothing on disk that could be backed up")
 	}
 	return &huma.StreamResponse{Body: func(hc huma.Context) {
-		_, w := humago.Unwrap(hc)
+		r, w := humago.Unwrap(hc)
+		if r.Method == http.MethodHead { // nobody gets a copy, so none is made
+			w.Header().Set("Content-Type", octets)
+			return
+		}
 		if !a.copies.busy.TryLock() {
 			writeProblem(w, errCopying)
 			return
@@ -125,7 +129,7 @@ func (a *API) restore(ctx context.Context, in *restoreFrom) (*restoreDone, error
 	c := callOf(ctx)
 	c.allow(stallLimit)
 	body := &incoming{call: c, rc: http.NewResponseController(c.w), r: http.MaxBytesReader(c.w, c.body, maxRestore)}
-	if err := a.Restore(body); err != nil {
+	if err := a.Restore(ctx, body); err != nil {
 		return nil, a.refusal(err)
 	}
 	out := &restoreDone{}

@@ -197,5 +197,5 @@ func (a *API) rollBack(ctx context.Context, in *rollBack) (*rulesWritten, error)
 		const message = "is when the rule was deleted; DELETE does that, or choose another"
 		return nil, problem(http.StatusUnprocessableEntity, "revision: "+message, wrong("body.revision", message, want.Revision))
 	}
-	return a.writeOne(ctx, key, in.Guard, in.Waiting, catalog.Change{Puts: []rule.Rule{v.Rule}})
+	return a.writeOne(ctx, key, in.Guard, in.Waiting, catalog.Change{Puts: []rule.Rule{v.Rule}, Action: "rollback"})
 }

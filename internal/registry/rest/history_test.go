@@ -137,6 +137,13 @@ func TestRollback(t *testing.T) {
 		must(t, api, want, "POST", back, body)
 	}
 	must(t, api, 403, "POST", back, to(first), "Authorization: Bearer reader")
+	var actions []any
+	for _, e := range must(t, api, 200, "GET", "/v1/audit", "").items(t) {
+		actions = append(actions, e["action"])
+	}
+	if got := fmt.Sprint(actions); got != "[rollback delete rollback put put]" {
+		t.Errorf("the audit log says %s", got)
+	}
 }
 
 // A dry run shows what would differ, for each rule.

@@ -18,7 +18,7 @@ import (
 type registration struct {
 	discovery.Instance
 	TTL   string `json:"ttl,omitempty" example:"30s" doc:"a duration from 1s to 24h, if the instance will be renewed; without it, it stays until it is deleted"`
-	Check *check `json:"check,omitempty" doc:"the server tries the instance's address itself; without it, it does not"`
+	Check *check `json:"check,omitempty" doc:"the server tries the instance's address itself; without it, it does not. Refused unless the server was started with --checks"`
 }
 
 // check is an active health check.
@@ -184,6 +184,10 @@ func (a *API) putInstance(ctx context.Context, in *instanceWithBody) (*instanceF
 	if err := want.named(key); err != nil {
 		return nil, err
 	}
+	if want.Check != nil && !a.Checks {
+		const message = "must be absent: this server does no checks until it is started with --checks"
+		return nil, problem(http.StatusUnprocessableEntity, "check: "+message, wrong("body.check", message, nil))
+	}
 	terms, err := want.terms()
 	if err != nil {
 		return nil, err
@@ -207,16 +211,21 @@ func (b Payload) decode(v any) error {
 }
 
 // enter writes an instance and its lease. A lease begins before its instance is there, and ends after: an instance that
-// is left without its lease would stay.
+// is left without its lease would stay. It does not stop when the client goes, as a lease has to know what came of the
+// write.
 func (a *API) enter(ctx context.Context, in discovery.Instance, terms catalog.Terms) error {
 	if _, err := catalog.Normalize(in); err != nil {
 		return err
 	}
+	undo := func() {}
 	if terms.TTL > 0 {
-		a.Leases.Track(in, terms.TTL)
+		undo = a.Leases.Track(in, terms.TTL)
 	}
-	_, err := a.Catalog.PutTerms(ctx, []discovery.Instance{in}, terms)
-	if err == nil && terms.TTL == 0 {
+	_, err := a.Catalog.PutTerms(context.WithoutCancel(ctx), []discovery.Instance{in}, terms)
+	switch {
+	case err != nil:
+		undo()
+	case terms.TTL == 0:
 		a.Leases.Track(in, 0)
 	}
 	return err

@@ -142,13 +142,19 @@ func ruleProblem(p rule.Problem) *huma.ErrorDetail {
 	return wrong(location, message, value)
 }
 
-// invalidField locates what is wrong with an instance.
+// invalidField locates what is wrong with an instance or a token.
 func invalidField(err error) []*huma.ErrorDetail {
-	e, ok := errors.AsType[*discovery.InvalidError](err)
-	if !ok {
-		return nil
+	if e, ok := errors.AsType[*discovery.InvalidError](err); ok {
+		return []*huma.ErrorDetail{wrong("body."+e.Field, e.Want, e.Value)}
 	}
-	return []*huma.ErrorDetail{wrong("body."+e.Field, e.Want, e.Value)}
+	if e, ok := errors.AsType[*access.InvalidError](err); ok {
+		location := "body." + e.Field
+		if e.Field == "id" { // of a token, which only its address says
+			location = "path.id"
+		}
+		return []*huma.ErrorDetail{wrong(location, "want "+e.Want, e.Value)}
+	}
+	return nil
 }
 
 // gather adds the problems of one document to those of all.

@@ -41,14 +41,15 @@ type Config struct {
 	Catalog     *catalog.Catalog
 	Leases      *lease.Leases
 	Access      Access
-	Sessions    Sessions               // nil: there are none
-	Backup      func(io.Writer) error  // writes a backup; nil: there are none
-	Restore     func(io.Reader) error  // returns once the backup is known to be whole and will be used; nil: it cannot be done
-	StoreStatus func() Store           // nil: a store in memory
-	Collectors  []prometheus.Collector // of other rooms, for /metrics
-	Ready       func() error           // for /readyz; nil: always ready
-	Version     string                 // of the server, for /openapi.json and /v1/status
-	Log         *slog.Logger           // nil: silent
+	Sessions    Sessions                               // nil: there are none
+	Backup      func(io.Writer) error                  // writes a backup; nil: there are none
+	Restore     func(context.Context, io.Reader) error // returns once the backup is known to be whole and will be used; nil: it cannot be done
+	StoreStatus func() Store                           // nil: a store in memory
+	Collectors  []prometheus.Collector                 // of other rooms, for /metrics
+	Checks      bool                                   // active checks are done; else a registration that asks for one is refused
+	Ready       func() error                           // for /readyz; nil: always ready
+	Version     string                                 // of the server, for /openapi.json and /v1/status
+	Log         *slog.Logger                           // nil: silent
 }
 
 // API is an http.Handler.
@@ -142,7 +143,7 @@ func (a *API) addOperations() {
 	probe := demand{scope: unguarded, lane: noLane}
 	a.handle("GET /healthz", probe, func(w http.ResponseWriter, _ *http.Request) { writeText(w, "ok\n") })
 	a.handle("GET /readyz", probe, a.ready)
-	a.handle("GET /metrics", needs(access.Reader, somewhere).in(noLane), a.metrics.handler.ServeHTTP)
+	a.handle("GET /metrics", needs(access.Reader, everywhere).in(noLane), a.metrics.handler.ServeHTTP)
 	a.handle("GET /openapi.json", needs(access.Reader, somewhere), func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "application/openapi+json")
 		w.Write(a.openAPI)

@@ -73,7 +73,7 @@ func (t *tokens) Create(ctx context.Context, s access.Spec) (access.Token, strin
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if s.Name == "" {
-		return access.Token{}, "", discovery.Invalid("name", "", "1 to 63 characters")
+		return access.Token{}, "", &access.InvalidError{Field: "name", Want: "1 to 63 characters"}
 	}
 	actor, _ := audit.Of(ctx)
 	g := access.Grant{ID: "id-" + s.Name, Name: s.Name, Role: s.Role, Namespaces: s.Namespaces, Services: s.Services}

@@ -166,10 +166,10 @@ func (a *API) refused(g access.Grant, d demand, r *http.Request) *huma.ErrorMode
 	case everywhere:
 		return lacks(g, d.role, "")
 	case somewhere:
-		if slices.ContainsFunc(g.Namespaces, func(ns string) bool { return g.Allows(d.role, ns) }) {
+		if g.Allows(d.role, "") || slices.ContainsFunc(g.Namespaces, func(ns string) bool { return g.Allows(d.role, ns) }) {
 			return nil
 		}
-		return lacks(g, d.role, "")
+		return tooLittle(g, d.role, "in the namespace of what it touches")
 	}
 	ns := queryparam.Get(r.URL.RawQuery, "namespace") // as the handler will see it
 	return lacks(g, d.role, Namespaced{ns}.namespace())
@@ -180,12 +180,16 @@ func lacks(g access.Grant, role access.Role, namespace string) *huma.ErrorModel 
 	if g.Allows(role, namespace) {
 		return nil
 	}
+	if namespace == "" {
+		return tooLittle(g, role, "in all namespaces")
+	}
+	return tooLittle(g, role, fmt.Sprintf("in namespace %q", namespace))
+}
+
+// tooLittle is 403.
+func tooLittle(g access.Grant, role access.Role, where string) *huma.ErrorModel {
 	if g.Role == access.Workload {
 		return problem(http.StatusForbidden, "a workload token opens sessions only: "+wantToken)
-	}
-	where := "in all namespaces"
-	if namespace != "" {
-		where = fmt.Sprintf("in namespace %q", namespace)
 	}
 	return problem(http.StatusForbidden, fmt.Sprintf("token %q has the role %s; this needs the role %s %s", g.Name, g.Role, role, where))
 }

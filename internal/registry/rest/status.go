@@ -13,14 +13,14 @@ import (
 
 // Store is what is told of the store.
 type Store struct {
-	Path  string `json:"path" doc:"empty if it is in memory"`
+	Path  string `json:"path" doc:"empty if it is in memory, or if the token is not for all namespaces"`
 	Bytes int64  `json:"bytes" doc:"its size on disk"`
 	State string `json:"state" enum:"ok,full,broken" doc:"full: writes answer 507 until there is space; broken: writes answer 503 until a restart"`
 
 	LastBackup time.Time `json:"-"` // the last that the server made by itself; zero: none since the start
 }
 
-// status sums the server up.
+// status sums up what of the server a token reaches.
 type status struct {
 	Version    string             `json:"version"`
 	Epoch      string             `json:"epoch" doc:"of all revisions; a restore begins a new one"`
@@ -41,28 +41,50 @@ type statusFound struct {
 }
 
 func (a *API) addStatus() {
-	register(a, needs(access.Reader, somewhere), operation("get-status", http.MethodGet, "/v1/status", "Sum the server up"), a.getStatus)
+	register(a, needs(access.Reader, somewhere), operation("get-status", http.MethodGet, "/v1/status", "Sum the server up; what is counted is in the namespaces of the token"), a.getStatus)
 }
 
-func (a *API) getStatus(context.Context, *struct{}) (*statusFound, error) {
-	services := a.Catalog.Services("")
-	rules, revision := a.Catalog.Rules(catalog.Filter{})
+func (a *API) getStatus(ctx context.Context, _ *struct{}) (*statusFound, error) {
+	revision := a.Catalog.Revision()
 	out := status{
 		Version:    a.Version,
 		Epoch:      strconv.FormatUint(revision.Epoch, 16),
 		Revision:   revision,
 		StartedAt:  a.started,
-		Services:   len(services),
-		Rules:      len(rules),
-		Sessions:   len(a.Sessions.Clients()),
-		Protected:  len(a.Leases.Protection()),
 		Store:      a.StoreStatus(),
 		LastBackup: a.lastBackup(),
 	}
-	for _, s := range services {
-		out.Instances += s.Instances
+	if !reaches(ctx, "") {
+		out.Store.Path = ""
 	}
+	a.countReached(ctx, &out)
 	return &statusFound{digest(out), out}, nil
+}
+
+// countReached counts what is in the namespaces of the caller.
+func (a *API) countReached(ctx context.Context, out *status) {
+	for _, s := range a.Catalog.Services("") {
+		if reaches(ctx, s.Name.Namespace) {
+			out.Services++
+			out.Instances += s.Instances
+		}
+	}
+	rules, _ := a.Catalog.Rules(catalog.Filter{})
+	for _, r := range rules {
+		if reaches(ctx, r.Namespace) {
+			out.Rules++
+		}
+	}
+	for _, c := range a.Sessions.Clients() {
+		if reaches(ctx, c.Service.Namespace) {
+			out.Sessions++
+		}
+	}
+	for _, p := range a.Leases.Protection() {
+		if reaches(ctx, p.Service.Namespace) {
+			out.Protected++
+		}
+	}
 }
 
 // lastBackup is the later of what was downloaded and what the server made by itself.

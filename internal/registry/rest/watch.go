@@ -142,7 +142,11 @@ func (a *API) watch(ctx context.Context, in *watch) (*huma.StreamResponse, error
 	}
 	return &huma.StreamResponse{Body: func(hc huma.Context) {
 		defer a.watches.leave(c.from)
-		_, w := humago.Unwrap(hc)
+		r, w := humago.Unwrap(hc)
+		if r.Method == http.MethodHead {
+			w.Header().Set("Content-Type", "text/event-stream")
+			return
+		}
 		s := &stream{api: a, call: c, w: w, rc: http.NewResponseController(w), at: after,
 			shows: func(e catalog.Event) bool { return in.shows(ctx, e.Service.Namespace) && about(e, service) }}
 		s.run(ctx)

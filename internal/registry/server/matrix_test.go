@@ -49,7 +49,7 @@ var restDemands = map[string]demand{
 	"GET /healthz": {},
 	"GET /readyz":  {},
 
-	"GET /metrics":      {role: access.Reader, where: anywhere},
+	"GET /metrics":      {role: access.Reader, where: all},
 	"GET /openapi.json": {role: access.Reader, where: anywhere},
 	"GET /v1/status":    {role: access.Reader, where: anywhere},
 

@@ -3,6 +3,7 @@ package server_test
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -92,7 +93,7 @@ func TestRestoreUnderSessions(t *testing.T) {
 		})
 	}
 	first := next(t, epochs, processes)
-	if err := s.Restore(bytes.NewReader(old)); err != nil {
+	if err := s.Restore(t.Context(), bytes.NewReader(old)); err != nil {
 		t.Fatal(err)
 	}
 	second := next(t, epochs, processes)
@@ -142,11 +143,21 @@ func TestRestoreRefuses(t *testing.T) {
 	s.call(t, "PUT", "/v1/rules/route/canary", canary)
 	stop := session(t, s)
 	defer stop()
-	if err := s.Restore(strings.NewReader("no backup")); !errors.Is(err, store.ErrBackup) {
+	if err := s.Restore(t.Context(), strings.NewReader("no backup")); !errors.Is(err, store.ErrBackup) {
 		t.Errorf("no backup: %v", err)
 	}
-	if err := s.Restore(io.MultiReader(strings.NewReader("half"), broken{})); !errors.Is(err, io.ErrUnexpectedEOF) {
+	if err := s.Restore(t.Context(), io.MultiReader(strings.NewReader("half"), broken{})); !errors.Is(err, io.ErrUnexpectedEOF) {
 		t.Errorf("a body that ends early: %v", err)
+	}
+	other := filepath.Join(t.TempDir(), "other")
+	if err := errors.Join(os.WriteFile(other, []byte("precious"), 0o600), os.Symlink(other, filepath.Join(s.dir, "restore.weftbackup"))); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Restore(t.Context(), strings.NewReader("no backup")); !errors.Is(err, store.ErrBackup) {
+		t.Errorf("no backup: %v", err)
+	}
+	if text, err := os.ReadFile(other); string(text) != "precious" {
+		t.Errorf("the upload went through a link: %q %v", text, err)
 	}
 	if entries, _ := filepath.Glob(filepath.Join(s.dir, "restore*")); len(entries) != 0 {
 		t.Errorf("left: %v", entries)
@@ -155,10 +166,10 @@ func TestRestoreRefuses(t *testing.T) {
 	if err := os.MkdirAll(obstacle, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.Restore(bytes.NewReader(good)); err != nil {
+	if err := s.Restore(t.Context(), bytes.NewReader(good)); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.Restore(strings.NewReader("another")); err == nil || !strings.Contains(err.Error(), "another backup is being restored") && !errors.Is(err, store.ErrBackup) {
+	if err := s.Restore(t.Context(), strings.NewReader("another")); err == nil || !strings.Contains(err.Error(), "another backup is being restored") && !errors.Is(err, store.ErrBackup) {
 		t.Errorf("a second one meanwhile: %v", err)
 	}
 	for end := time.Now().Add(20 * time.Second); ; time.Sleep(5 * time.Millisecond) {
@@ -172,7 +183,7 @@ func TestRestoreRefuses(t *testing.T) {
 	if code, body := s.call(t, "GET", "/v1/rules/route/canary", ""); code != 200 {
 		t.Errorf("what was there: %d %s", code, body)
 	}
-	if err := start(t, inMemory()).Restore(strings.NewReader("x")); err == nil || !strings.Contains(err.Error(), "in memory") {
+	if err := start(t, inMemory()).Restore(t.Context(), strings.NewReader("x")); err == nil || !strings.Contains(err.Error(), "in memory") {
 		t.Errorf("in memory: %v", err)
 	}
 }
@@ -181,3 +192,47 @@ func TestRestoreRefuses(t *testing.T) {
 type broken struct{}
 
 func (broken) Read([]byte) (int, error) { return 0, io.ErrUnexpectedEOF }
+
+// What was revoked after the backup stays revoked, what was made after it is gone, and the log says who restored.
+func TestTokensAfterARestore(t *testing.T) {
+	s := start(t, config(t, t.TempDir()))
+	kept, revoked := newToken(t, s, "kept"), newToken(t, s, "revoked")
+	code, copied := s.call(t, "GET", "/v1/backup", "")
+	if code != 200 {
+		t.Fatal(code, copied)
+	}
+	if code, body := s.call(t, "DELETE", "/v1/tokens/"+revoked.ID, ""); code != 204 {
+		t.Fatal(code, body)
+	}
+	late := newToken(t, s, "late")
+	if code, body := s.call(t, "POST", "/v1/restore", copied, "Content-Type: application/octet-stream"); code != 202 {
+		t.Fatal(code, body)
+	}
+	var log string
+	for end := time.Now().Add(20 * time.Second); !strings.Contains(log, `"restore"`); time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("the audit log does not name the restore: %s", log)
+		}
+		_, log = s.call(t, "GET", "/v1/audit?kind=backup", "")
+	}
+	if !strings.Contains(log, `"who":"admin","from":"127.0.0.1","action":"restore","kind":"backup","target":"*"`) {
+		t.Error(log)
+	}
+	for token, want := range map[made]int{kept: 200, revoked: 401, late: 401} {
+		if code, body := s.call(t, "GET", "/v1/services", "", "Authorization: Bearer "+token.Token); code != want {
+			t.Errorf("%s: %d %s, want %d", token.Name, code, body, want)
+		}
+	}
+}
+
+// made is a token as its creation answers.
+type made struct{ ID, Name, Token string }
+
+func newToken(t *testing.T, s *running, name string) (m made) {
+	t.Helper()
+	code, body := s.call(t, "POST", "/v1/tokens", `{"name": "`+name+`", "role": "reader"}`, "Content-Type: application/json")
+	if err := json.Unmarshal([]byte(body), &m); err != nil || code != 201 {
+		t.Fatal(code, body, err)
+	}
+	return m
+}

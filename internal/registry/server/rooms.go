@@ -151,6 +151,7 @@ func (r *rooms) addREST(s *Server) {
 		Backup:      func(w io.Writer) error { return store.Backup(r.store, w) },
 		Restore:     restore,
 		StoreStatus: r.storeStatus,
+		Checks:      r.config.Checks,
 		Ready:       r.ready,
 		Version:     r.config.Version,
 		Log:         r.log,
@@ -163,7 +164,9 @@ func (r *rooms) addREST(s *Server) {
 		WriteTimeout:      30 * time.Second,
 		IdleTimeout:       60 * time.Second,
 		MaxHeaderBytes:    16 << 10,
-		ErrorLog:          slog.NewLogLogger(r.log.Handler(), slog.LevelDebug),
+
+		DisableGeneralOptionsHandler: true, // "OPTIONS *" needs a token like the rest
+		ErrorLog:                     slog.NewLogLogger(r.log.Handler(), slog.LevelDebug),
 	}
 	r.http.RegisterOnShutdown(r.rest.Close)
 	r.onClose(r.closeREST)

@@ -56,7 +56,7 @@ type Server struct {
 	adminToken    string
 	workloadToken string
 	restoring     atomic.Bool // from the upload of a backup until the rooms are open again
-	restores      chan string // the path of a backup that is to replace the store
+	restores      chan upload // a backup that is to replace the store
 
 	announcing sync.Mutex
 	announced  credential.File // zero: none is written
@@ -74,7 +74,7 @@ func New(c Config) (_ *Server, err error) {
 			return nil, fmt.Errorf("data directory %s: %w", c.DataDir, err)
 		}
 	}
-	s := &Server{config: c, log: c.Log, restores: make(chan string, 1)}
+	s := &Server{config: c, log: c.Log, restores: make(chan upload, 1)}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, s.release())
@@ -175,7 +175,7 @@ func (s *Server) Pin() string { return s.identity.Pin() }
 func (s *Server) Run(ctx context.Context) error {
 	for {
 		backup, err := s.serve(ctx)
-		if backup == "" {
+		if backup == (upload{}) {
 			return errors.Join(err, s.release())
 		}
 		if err := s.replace(backup); err != nil {
@@ -185,7 +185,7 @@ func (s *Server) Run(ctx context.Context) error {
 }
 
 // serve runs the servers of the rooms until ctx ends, one of them fails or a backup, which is given, is to replace them.
-func (s *Server) serve(ctx context.Context) (backup string, err error) {
+func (s *Server) serve(ctx context.Context) (backup upload, err error) {
 	r := s.rooms.Load()
 	failed := make(chan error, 2)
 	go func() { failed <- r.grpc.Serve(s.grpcDoor.way()) }()
@@ -200,7 +200,7 @@ func (s *Server) serve(ctx context.Context) (backup string, err error) {
 	case err = <-failed:
 		running--
 	}
-	if backup == "" {
+	if backup == (upload{}) {
 		err = errors.Join(err, s.leave())
 	}
 	s.rooms.Store(nil)

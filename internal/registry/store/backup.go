@@ -34,6 +34,8 @@ type Info struct {
 	Entries  int
 	Bytes    int64
 	SHA256   [sha256.Size]byte
+
+	Lost error // of a restore: why what was to be kept of the replaced store could not be read; nil: it was
 }
 
 // Backup writes all of a store as of one moment, while it is in use. A slow w makes the store's file grow meanwhile, as

@@ -277,6 +277,33 @@ func TestRestore(t *testing.T) {
 		}
 		wantContent(t, mustOpen(t, other), "", "a=restored", fmt.Sprint("b=", keptReplaced+1))
 	})
+	t.Run("takes over what it is told to", func(t *testing.T) {
+		dir := t.TempDir()
+		st := mustOpen(t, dir)
+		commit(t, st, Write{"a", []byte("old"), 10}, Write{"k/1", []byte("kept"), 10}, Write{"k/2", []byte("kept"), 11}, Write{"l/1", []byte("lost"), 11})
+		if err := st.Close(); err != nil {
+			t.Fatal(err)
+		}
+		both := handmade(5, Entry{"a", []byte("restored"), 5}, Entry{"k/2", []byte("of the backup"), 5}, Entry{"k/3", []byte("of the backup"), 5})
+		if info, err := Restore(dir, bytes.NewReader(both), "k/"); err != nil || info.Lost != nil {
+			t.Fatal(err, info.Lost)
+		}
+		st = mustOpen(t, dir)
+		wantContent(t, st, "", "a=restored", "k/1=kept", "k/2=kept", "k/3=of the backup")
+		if st.Revision() != 5 {
+			t.Errorf("revision %d, want that of the backup", st.Revision())
+		}
+	})
+	t.Run("says if it cannot", func(t *testing.T) {
+		dir := t.TempDir()
+		if err := os.WriteFile(filepath.Join(dir, fileName), bytes.Repeat([]byte("no store "), 4000), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if info, err := Restore(dir, bytes.NewReader(backup), "k/"); err != nil || info.Lost == nil {
+			t.Error(err, info.Lost)
+		}
+		wantContent(t, mustOpen(t, dir), "", "a=restored")
+	})
 	t.Run("refuses a bad backup before it replaces anything", func(t *testing.T) {
 		dir := t.TempDir()
 		st := mustOpen(t, dir)

@@ -29,16 +29,21 @@ const stamp = "20060102T150405.000Z"
 // backup's revision and a new epoch. The replaced file stays as registry.db.replaced-<time>; of those the newest three
 // are kept. Nothing is replaced if there is an error: it wraps [ErrBackup] if the backup is at fault, or [ErrInUse] or
 // [ErrFull]. The Info is the backup's.
-func Restore(dir string, r io.Reader) (Info, error) {
+//
+// Keys with one of the prefixes in keep are taken over from the replaced store, over those of the backup. If it cannot be
+// read they are lost, and Info.Lost says why.
+func Restore(dir string, r io.Reader, keep ...string) (Info, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return Info{}, fmt.Errorf("data directory %s cannot be made: %w", dir, err)
 	}
 	path := filepath.Join(dir, fileName)
+	kept, lost := survivors(dir, keep)
 	unlock, err := lock(path)
 	if err != nil {
 		return Info{}, err
 	}
-	info, err := build(filepath.Join(dir, restoringName), r)
+	info, err := build(filepath.Join(dir, restoringName), r, kept)
+	info.Lost = lost
 	if err == nil {
 		err = replace(dir, time.Now())
 	}
@@ -49,6 +54,28 @@ func Restore(dir string, r io.Reader) (Info, error) {
 		return Info{}, fmt.Errorf("%s cannot be restored: %w", path, err)
 	}
 	return info, nil
+}
+
+// survivors reads what is taken over from the store that is about to be replaced.
+func survivors(dir string, keep []string) (kept []Entry, err error) {
+	if info, err := os.Stat(filepath.Join(dir, fileName)); len(keep) == 0 || err != nil || info.Size() == 0 {
+		return nil, nil
+	}
+	st, err := Open(dir)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, st.Close()) }()
+	for _, prefix := range keep {
+		err := st.Range(prefix, func(e Entry) error {
+			kept = append(kept, Entry{Key: e.Key, Value: slices.Clone(e.Value)}) // its revision is of another epoch
+			return nil
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	return kept, nil
 }
 
 // lock keeps servers away from the file that is about to be replaced, which may be damaged or missing.
@@ -66,8 +93,8 @@ func lock(path string) (unlock func() error, err error) {
 	return unlock, nil
 }
 
-// build makes a store of a backup in a new file.
-func build(path string, r io.Reader) (info Info, err error) {
+// build makes a store of a backup in a new file, and adds what is kept.
+func build(path string, r io.Reader, kept []Entry) (info Info, err error) {
 	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return Info{}, err
 	}
@@ -76,6 +103,9 @@ func build(path string, r io.Reader) (info Info, err error) {
 		return Info{}, err
 	}
 	info, err = newBackupReader(r).run(b.add)
+	for i := 0; err == nil && i < len(kept); i++ {
+		err = b.add(kept[i])
+	}
 	if err == nil {
 		err = b.finish(info.Revision)
 	}
