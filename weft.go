@@ -164,7 +164,7 @@ func (m *Mesh) Describe(service string) (string, error) {
 }
 
 // Close closes all registrations, each with what is in flight, and everything New began. It is idempotent, and waits
-// until ctx ends at the longest; connections and servers made with the mesh's options are closed by who made them.
+// until ctx ends at the longest, and then a second for a registry that was not told yet; connections and servers made with the mesh's options are closed by who made them.
 func (m *Mesh) Close(ctx context.Context) error {
 	m.mu.Lock()
 	open := make([]*Registration, 0, len(m.registrations))

@@ -11,11 +11,23 @@ import (
 	"google.golang.org/grpc/status"
 )
 
+// connection is the key of a request's context as it is without the deadline that came with the request.
+type connection struct{}
+
+// keepConnection wraps all of the handler of a fake that is called over HTTP: at the deadline the caller is the one who
+// gives up. If the fake hung up at the same moment, the caller would see now this, now that.
+func keepConnection(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), connection{}, r.Context())))
+	})
+}
+
 // recording wraps the handler of a fake that is called over HTTP.
 func (s *Service) recording(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		delay, fail := s.record(Call{Method: r.Method, Path: r.URL.Path, Header: r.Header.Clone()})
-		if dawdle(r.Context(), delay) != nil {
+		caller, _ := r.Context().Value(connection{}).(context.Context)
+		if dawdle(caller, delay) != nil {
 			panic(http.ErrAbortHandler) // nobody is there to be answered
 		}
 		if fail {

@@ -54,7 +54,7 @@ func (r *Registry) Service(name string, handler http.Handler, labels ...string) 
 		handler = http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})
 	}
 	s, lis := r.fake(name, weft.HTTP, labels)
-	server := &http.Server{Handler: s.mesh.Handler(s.recording(handler)), ReadHeaderTimeout: patience}
+	server := &http.Server{Handler: keepConnection(s.mesh.Handler(s.recording(handler))), ReadHeaderTimeout: patience}
 	served := make(chan struct{})
 	go func() {
 		defer close(served)

@@ -311,3 +311,28 @@ func files(t *testing.T) (list []string) {
 	}
 	return list
 }
+
+// It is the caller who gives up at his deadline: the fake does not hang up at the same moment, though it knows it.
+func TestDelayOutlastsTheDeadline(t *testing.T) {
+	t.Parallel()
+	reg := wefttest.New(t)
+	slow := reg.Service("product", nil)
+	slow.Delay(time.Minute)
+	client := &http.Client{Transport: reg.Mesh().Transport(nil)}
+	var calls sync.WaitGroup
+	for range 50 {
+		calls.Go(func() {
+			ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+			defer cancel()
+			req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://product/", nil)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			if _, err := client.Do(req); !errors.Is(err, context.DeadlineExceeded) {
+				t.Errorf("got %v, want the deadline", err)
+			}
+		})
+	}
+	calls.Wait()
+}

@@ -111,6 +111,7 @@ func (r *rooms) addSessions(identity *access.Identity) {
 		Version:     r.config.Version,
 		TTL:         r.config.SessionTTL,
 		MaxSessions: r.config.MaxSessions,
+		Prompt:      r.config.Prompt,
 	})
 	r.grpc = grpc.NewServer(append(session.ServerOptions(), grpc.Creds(credentials.NewTLS(identity.TLS())))...)
 	r.sessions.Register(r.grpc)

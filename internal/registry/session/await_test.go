@@ -208,3 +208,18 @@ func TestSettleIsBounded(t *testing.T) {
 func grants(_ context.Context, token, _ string) (access.Grant, error) {
 	return access.Grant{ID: token, Name: "name of " + token, Role: access.Workload}, nil
 }
+
+// A server that wants to know at once says so with every update, also the first.
+func TestPrompt(t *testing.T) {
+	for _, prompt := range []bool{true, false} {
+		bubble(t, Options{Prompt: prompt}, func(f *fixture) {
+			f.put("one", nil)
+			c := f.used(1)[0]
+			defer c.close()
+			f.put("one", func(in *discovery.Instance) { in.Weight = 7 })
+			if u, _ := c.update(); u.Urgent != prompt {
+				t.Errorf("prompt %t: an update says urgent %t", prompt, u.Urgent)
+			}
+		})
+	}
+}

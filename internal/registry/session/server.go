@@ -70,6 +70,7 @@ type Options struct {
 	TTL           time.Duration // of the instances of a session; 0: [lease.SessionTTL]
 	MaxSessions   int           // in all; 0: 20,000
 	MaxPerAddress int           // sessions of one client address; 0: 5,000
+	Prompt        bool          // clients are to acknowledge every update within 20 ms, not 500; for few of them
 	MaxAge        time.Duration // ± 10 %, after which a session is asked to connect again; 0: 30 min, negative: never
 }
 
@@ -294,7 +295,7 @@ func (s *Server) watch(ss *session, name discovery.Name, known discovery.Revisio
 	}
 	in := s.interests[name]
 	if in == nil {
-		in = &interest{name: name, sessions: make(map[*session]struct{})}
+		in = &interest{name: name, prompt: s.opt.Prompt, sessions: make(map[*session]struct{})}
 	}
 	if !ss.outbox.subscribe(in, known) {
 		return false

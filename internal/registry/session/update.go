@@ -22,6 +22,7 @@ const maxRecent = 4
 // interest is a service that sessions use.
 type interest struct {
 	name     discovery.Name
+	prompt   bool
 	sessions map[*session]struct{} // guarded by the server's mu
 
 	mu      sync.Mutex // held while an update is encoded, so that it is once
@@ -63,7 +64,11 @@ func (in *interest) update(cat *catalog.Catalog, known discovery.Revision) (*upd
 			return u, nil
 		}
 	}
-	u, err := newUpdate(cat.Update(in.name, known), known)
+	news := cat.Update(in.name, known)
+	if news != nil {
+		news.Urgent = in.prompt
+	}
+	u, err := newUpdate(news, known)
 	if u != nil {
 		in.keep(u)
 	}
