@@ -96,7 +96,50 @@ func (c *Catalog) put(ctx context.Context, ins []discovery.Instance, m manner) (
 			return discovery.Revision{}, err
 		}
 	}
-	return c.write(ctx, func(d *draft, b *store.Batch) (uint64, error) { return d.putInstances(ctx, b, records) })
+	return c.write(ctx, func(d *draft, b *store.Batch) (uint64, error) {
+		records := lastOfEach(records)
+		if _, refused := d.admit(records); len(refused) > 0 {
+			return 0, refused[0]
+		}
+		return d.putInstances(ctx, b, records)
+	})
+}
+
+// Registration is an instance of a session that was checked and encoded. It is made by [NewRegistration], for one
+// [Catalog.Submit].
+type Registration struct{ record record }
+
+// NewRegistration checks an instance as [Catalog.PutOwned] does. Its error wraps [discovery.ErrInvalid].
+func NewRegistration(in discovery.Instance, ttl time.Duration) (Registration, error) {
+	terms, err := Terms{TTL: ttl}.normalize()
+	if err != nil {
+		return Registration{}, err
+	}
+	r, err := newRecord(in, manner{terms: terms, owned: true})
+	return Registration{r}, err
+}
+
+// Key names the instance.
+func (r Registration) Key() InstanceKey { return r.record.key }
+
+// Process is the one that the instance says it belongs to.
+func (r Registration) Process() string { return r.record.in.process() }
+
+// Submit is [Catalog.PutOwned] for those who do not wait, and takes what can be taken: done is called once, with
+// those that were refused and none of which is written, and with the error of the write of all others. It must not block,
+// as it runs on the goroutine that tells all writers; if nothing can be written any more, on that of the caller. ctx
+// withdraws the registrations until their turn comes.
+func (c *Catalog) Submit(ctx context.Context, rs []Registration, done func(refused []*Refused, err error)) {
+	records := make([]record, len(rs))
+	for i, r := range rs {
+		records[i] = r.record
+	}
+	var refused []*Refused
+	c.committer.Submit(ctx, func(b *store.Batch) (err error) {
+		records, refused = c.draft.admit(lastOfEach(records))
+		_, err = c.draft.putInstances(ctx, b, records)
+		return err
+	}, func(err error) { done(refused, err) })
 }
 
 func newRecord(in discovery.Instance, m manner) (r record, err error) {
@@ -113,13 +156,9 @@ func newRecord(in discovery.Instance, m manner) (r record, err error) {
 	return r, nil
 }
 
-// putInstances checks everything before it changes anything.
+// putInstances writes records that were admitted.
 func (d *draft) putInstances(ctx context.Context, b *store.Batch, records []record) (uint64, error) {
-	records = lastOfEach(records)
-	if err := d.admit(records); err != nil {
-		return 0, err
-	}
-	var changed []record
+	changed := records[:0]
 	for _, r := range records {
 		old := d.service(r.key.Service).instance(r.key.ID)
 		if err := d.replace(&r, old); err != nil {
@@ -153,24 +192,41 @@ func lastOfEach(records []record) []record {
 	return out
 }
 
-// admit names the first record that cannot be taken.
-func (d *draft) admit(records []record) error {
+// admit tells the records that can be taken from those that cannot. It changes nothing.
+func (d *draft) admit(records []record) (taken []record, refused []*Refused) {
 	room := room{d: d}
+	taken = records[:0]
 	for _, r := range records {
-		old := d.service(r.key.Service).instance(r.key.ID)
-		err := d.notAlias(r.key.Service)
-		switch {
-		case err != nil:
-		case old == nil && r.owned && d.order(r.key).deletes(r.in.process()):
-			err = ErrDeleted
-		case old == nil:
-			err = room.take(r.key.Service)
-		case r.owned && !old.owned && old.process() != r.in.process() && old.health == up:
-			err = ErrTaken
+		if err := d.admitOne(r, &room); err != nil {
+			refused = append(refused, &Refused{r.key, err})
+		} else {
+			taken = append(taken, r)
 		}
-		if err != nil {
-			return &Refused{r.key, err}
-		}
+	}
+	return taken, refused
+}
+
+func (d *draft) admitOne(r record, room *room) error {
+	old := d.service(r.key.Service).instance(r.key.ID)
+	if err := d.notAlias(r.key.Service); err != nil {
+		return err
+	}
+	switch {
+	case old == nil && r.owned && d.order(r.key).deletes(r.in.process()):
+		return ErrDeleted
+	case old == nil:
+		return room.take(r.key.Service)
+	case r.owned:
+		return old.yields(r.in.process())
+	}
+	return nil
+}
+
+// yields reports, with an error, that a process may not have an instance that is there, because it was registered by REST
+// and is up.
+func (in *instance) yields(process string) error {
+	if !in.owned && in.process() != process && in.health == up {
+		return ErrTaken
 	}
 	return nil
 }

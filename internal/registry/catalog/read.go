@@ -1,6 +1,7 @@
 package catalog
 
 import (
+	"iter"
 	"slices"
 	"strings"
 
@@ -129,9 +130,43 @@ func (c *Catalog) Instance(name discovery.Name, id string) (discovery.Instance, 
 }
 
 // Has reports whether the instance is there.
-func (c *Catalog) Has(key InstanceKey) bool {
-	s, _ := c.lookup(key.Service)
-	return s.instance(key.ID) != nil
+func (c *Catalog) Has(key InstanceKey) bool { return c.find(key) != nil }
+
+// Process gives the process of an instance; false if it is not there.
+func (c *Catalog) Process(key InstanceKey) (process string, ok bool) {
+	if in := c.find(key); in != nil {
+		return in.process(), true
+	}
+	return "", false
+}
+
+// Yields reports whether a process may register the instance as its own, as far as the instance says: its error is
+// [ErrTaken] if not.
+func (c *Catalog) Yields(key InstanceKey, process string) error {
+	if in := c.find(key); in != nil {
+		return in.yields(process)
+	}
+	return nil
+}
+
+// find gives nil for an instance that is not there.
+func (c *Catalog) find(key InstanceKey) *instance {
+	c.mu.RLock()
+	s := c.services[key.Service]
+	c.mu.RUnlock()
+	return s.instance(key.ID)
+}
+
+// IDs gives the ids of a service's instances at one moment, in their order.
+func (c *Catalog) IDs(name discovery.Name) iter.Seq[string] {
+	s, _ := c.lookup(name)
+	return func(yield func(string) bool) {
+		for in := range s.instances.all() {
+			if !yield(in.id()) {
+				return
+			}
+		}
+	}
 }
 
 // At gives the revision of a service, whether it exists or not.
