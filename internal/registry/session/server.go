@@ -104,7 +104,7 @@ type Server struct {
 	revoked   uint64              // how often a token was
 	sessions  map[string]*session // those that said who they are, by process
 	interests map[discovery.Name]*interest
-	claims    map[catalog.InstanceKey]*session // who registers what, from before it is written
+	claims    map[catalog.InstanceKey]*session // who is registering what: it is claimed from before it is looked at until it is written
 	awaits    map[discovery.Name]map[*await]struct{}
 	awaited   int          // entries of all awaits
 	awaiting  atomic.Int32 // how many there are; changed without mu
@@ -241,26 +241,19 @@ func (s *Server) drop(ss *session) {
 	}
 	closed := s.closed
 	s.mu.Unlock()
-	keys := ss.owned.keys()
-	s.unclaim(ss, keys)
 	if last && !closed && !errors.Is(ss.cause, errAged) {
 		ss.lease.Lost()
 	}
 }
 
-// claim makes a session the holder of an instance before it is written, so that of two processes which register one id at
-// the same moment one is told. It gives the process that holds it already, "" if the claim succeeded. A holder whose
-// instance an operator deleted holds nothing any more.
+// claim makes a session the only one that registers an instance, so that of two processes which do so at the same moment
+// one is told. It gives the process that is at it, "" if the claim succeeded. Once it is written, the catalog says
+// whose the instance is.
 func (s *Server) claim(ss *session, key catalog.InstanceKey) (other string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	holder := s.claims[key]
-	if holder != nil && holder != ss && !holder.dropped {
-		process := holder.hello.GetProcess()
-		if process != ss.hello.GetProcess() && !s.cat.Deleted(key, process) {
-			return process
-		}
-		holder.owned.remove([]catalog.InstanceKey{key})
+	if holder := s.claims[key]; holder != nil && holder != ss {
+		return holder.hello.GetProcess()
 	}
 	s.claims[key] = ss
 	return ""

@@ -409,7 +409,10 @@ func TestIsolatedStays(t *testing.T) {
 		c := f.connect("proc-1")
 		defer c.close()
 		c.register(c.instance("p1"))
-		f.put("p1", func(in *discovery.Instance) { in.Process, in.State = "proc-1", discovery.Isolated })
+		key := catalog.InstanceKey{Service: product, ID: "p1"}
+		if _, _, err := f.cat.OrderInstance(f.t.Context(), key, catalog.Order{State: discovery.Isolated}); err != nil {
+			f.t.Fatal(err)
+		}
 		c.register(c.instance("p1"))
 		if got := f.state("p1"); got != discovery.Isolated {
 			t.Errorf("state %s after it registered again, want isolated", got)
