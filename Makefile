@@ -33,8 +33,9 @@ bench: ## compare calls through Weft with bare grpc and net/http
 	go -C bench test -run '^$$' -bench . -benchmem ./...
 
 .PHONY: prove
-prove: ## run the tests of promises (kill -9, lost writes) with many rounds; minutes
+prove: ## run the tests of promises (kill -9, lost writes, etcd beside us) in full; an hour
 	WEFT_PROVE=full go test -count=1 -timeout=60m ./...
+	WEFT_PROVE=full go -C bench/peers test -count=1 -timeout=60m -v ./...
 
 .PHONY: quickstart
 quickstart: ## start a registry and a small shop, and show what the mesh does

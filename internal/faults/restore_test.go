@@ -5,6 +5,7 @@ package faults
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -86,7 +87,7 @@ func TestABadBackupIsRefused(t *testing.T) {
 	flipped[len(flipped)/2] ^= 1
 	for what, bad := range map[string]string{"empty": "", "short": good[:len(good)-1], "flipped": string(flipped), "text": "hello"} {
 		_, err := r.call(t.Context(), http.MethodPost, "/v1/restore", bad, nil)
-		if no, ok := err.(*refusal); !ok || no.status < 400 || no.status >= 500 {
+		if no, ok := errors.AsType[*refusal](err); !ok || no.status < 400 || no.status >= 500 {
 			t.Errorf("%s: %v, want a refusal", what, err)
 		}
 	}

@@ -89,13 +89,6 @@ func (l *line) add(e *errand) (before []*errand) {
 	return before
 }
 
-// concerns reports whether something is under way for an id.
-func (l *line) concerns(id string) bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.last[id] != nil
-}
-
 // finish gives what can be answered now.
 func (l *line) finish(e *errand) (answers []*errand) {
 	l.mu.Lock()
