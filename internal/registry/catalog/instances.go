@@ -125,19 +125,22 @@ func (r Registration) Key() InstanceKey { return r.record.key }
 // Process is the one that the instance says it belongs to.
 func (r Registration) Process() string { return r.record.in.process() }
 
-// Submit is [Catalog.PutOwned] for those who do not wait, and takes what can be taken: done is called once, with
-// those that were refused and none of which is written, and with the error of the write of all others. It must not block,
-// as it runs on the goroutine that tells all writers; if nothing can be written any more, on that of the caller. ctx
-// withdraws the registrations until their turn comes.
-func (c *Catalog) Submit(ctx context.Context, rs []Registration, done func(refused []*Refused, err error)) {
+// Submit is [Catalog.PutOwned] for those who do not wait, and takes what can be taken. begin is called with what will
+// be written, so that leases can begin; then done with those that were refused, and the error of the write of all others.
+// Neither may block or ask the catalog for a write, as they run on goroutines that serve all writers. If nothing can
+// be written any more, begin is not called, and done on the goroutine of the caller. ctx withdraws the registrations until
+// their turn comes.
+func (c *Catalog) Submit(ctx context.Context, rs []Registration, begin func([]InstanceKey), done func(refused []*Refused, err error)) {
 	records := make([]record, len(rs))
 	for i, r := range rs {
 		records[i] = r.record
 	}
 	var refused []*Refused
 	c.committer.Submit(ctx, func(b *store.Batch) (err error) {
-		records, refused = c.draft.admit(lastOfEach(records))
-		_, err = c.draft.putInstances(ctx, b, records)
+		taken, no := c.draft.admit(lastOfEach(records))
+		refused = no
+		begin(keysOf(taken))
+		_, err = c.draft.putInstances(ctx, b, taken)
 		return err
 	}, func(err error) { done(refused, err) })
 }
@@ -154,6 +157,14 @@ func newRecord(in discovery.Instance, m manner) (r record, err error) {
 		return r, discovery.Invalid("id", in.ID, strconv.Itoa(len(r.value))+" bytes in all, want at most 8192")
 	}
 	return r, nil
+}
+
+func keysOf(records []record) []InstanceKey {
+	keys := make([]InstanceKey, len(records))
+	for i, r := range records {
+		keys[i] = r.key
+	}
+	return keys
 }
 
 // putInstances writes records that were admitted.

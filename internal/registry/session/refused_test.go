@@ -12,7 +12,7 @@ import (
 func TestOnlyTheInstanceAtFaultIsRefused(t *testing.T) {
 	bubble(t, Options{}, func(f *fixture) {
 		name := discovery.Name{Service: "goods", Namespace: "shop"}
-		if _, err := f.cat.PutAlias(f.t.Context(), name, product); err != nil {
+		if _, _, err := f.cat.PutAlias(f.t.Context(), catalog.Alias{Name: name, Target: product}); err != nil {
 			t.Fatal(err)
 		}
 		c := f.connect("proc-1")

@@ -121,9 +121,9 @@ func (ss *session) register(m *weftv1.Register, done func([]*weftv1.Refusal)) {
 		done(refusals)
 		return
 	}
-	ss.lease.Add(keys...) // before the write: see Add
-	ss.srv.cat.Submit(ss.stream.Context(), taken, func(refused []*catalog.Refused, err error) {
-		refusals = append(refusals, ss.settleRefused(refused)...)
+	begin := func(keys []catalog.InstanceKey) { ss.lease.Add(keys...) } // after it is known to be taken: until then somebody else may have it
+	ss.srv.cat.Submit(ss.stream.Context(), taken, begin, func(refused []*catalog.Refused, err error) {
+		refusals = append(refusals, ss.refused(refused)...)
 		if err != nil {
 			refusals = append(refusals, ss.failed(keys, refused, err)...)
 		}
@@ -132,15 +132,10 @@ func (ss *session) register(m *weftv1.Register, done func([]*weftv1.Refusal)) {
 	})
 }
 
-// settleRefused gives up what the catalog refused: since admit looked, it was deleted, registered by REST or there is no
-// room. One that is there gets its own lease back.
-func (ss *session) settleRefused(refused []*catalog.Refused) (out []*weftv1.Refusal) {
+// refused gives up what the catalog refused: it was deleted or registered by REST since admit looked, or there is no room.
+func (ss *session) refused(refused []*catalog.Refused) (out []*weftv1.Refusal) {
 	for _, no := range refused {
 		out = append(out, refusal(no.Key.ID, codeOf(no), no))
-		if terms, ok := ss.srv.cat.Terms(no.Key); ok && terms.TTL > 0 {
-			name := no.Key.Service
-			ss.srv.leases.Track(discovery.Instance{ID: no.Key.ID, Service: name.Service, Namespace: name.Namespace}, terms.TTL)
-		}
 		ss.give(no.Key)
 	}
 	return out
