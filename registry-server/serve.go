@@ -32,6 +32,7 @@ func serve(ctx context.Context, p process, args []string) error {
 	ctx, cancel := context.WithCancel(ctx)
 	var wg sync.WaitGroup
 	wg.Go(func() { supervise(ctx, notify, srv.Alive) })
+	wg.Go(func() { newKeeper(p.env).run(ctx) })
 	err = srv.Run(ctx)
 	cancel()
 	wg.Wait()

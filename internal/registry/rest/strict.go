@@ -23,7 +23,7 @@ const (
 // decodeJSON reads one JSON value into v, a pointer. Unlike [json.Unmarshal] it refuses a field that is unknown,
 // is given twice or differs from a known one in case, and whatever follows the value.
 func decodeJSON(data []byte, v any) error {
-	s := &strict{dec: json.NewDecoder(bytes.NewReader(data)), fields: make(map[reflect.Type][]reflect.StructField, 4)}
+	s := &strict{dec: json.NewDecoder(bytes.NewReader(data)), fields: make(map[reflect.Type][]field, 4)}
 	s.dec.UseNumber()
 	err := s.value(reflect.TypeOf(v).Elem(), "body", 0)
 	if err == nil {
@@ -51,8 +51,14 @@ func readable(err error) string {
 // strict walks JSON beside the type it is meant for, and collects the fields that do not fit.
 type strict struct {
 	dec    *json.Decoder
-	fields map[reflect.Type][]reflect.StructField // of the structs met so far: reflect takes longer than all the rest
+	fields map[reflect.Type][]field // of the structs met so far: reflect takes longer than all the rest
 	wrong  []*huma.ErrorDetail
+}
+
+// field is one that JSON may set.
+type field struct {
+	name string
+	kind reflect.Type
 }
 
 // value walks one value. A nil type means that anything goes: the field has been refused already.
@@ -162,8 +168,8 @@ func (s *strict) member(t reflect.Type, name, at string) (reflect.Type, bool) {
 // field gives the type of the field with exactly this name in its tag; nil if there is none.
 func (s *strict) field(t reflect.Type, name string) reflect.Type {
 	for _, f := range s.visible(t) {
-		if nameOf(f) == name {
-			return f.Type
+		if f.name == name {
+			return f.kind
 		}
 	}
 	return nil
@@ -171,32 +177,29 @@ func (s *strict) field(t reflect.Type, name string) reflect.Type {
 
 func (s *strict) names(t reflect.Type) (names []string) {
 	for _, f := range s.visible(t) {
-		names = append(names, nameOf(f))
+		names = append(names, f.name)
 	}
 	return names
 }
 
 // visible gives the fields that JSON may set. Those of embedded structs come in their place.
-func (s *strict) visible(t reflect.Type) []reflect.StructField {
+func (s *strict) visible(t reflect.Type) []field {
 	fields, known := s.fields[t]
 	if known {
 		return fields
 	}
+	fields = make([]field, 0, 16)
 	for i := range t.NumField() {
-		switch f := t.Field(i); {
+		f := t.Field(i)
+		switch name, _, _ := strings.Cut(f.Tag.Get("json"), ","); {
 		case f.Anonymous:
 			fields = append(fields, s.visible(f.Type)...)
-		case nameOf(f) != "-":
-			fields = append(fields, f)
+		case name != "-":
+			fields = append(fields, field{name, f.Type})
 		}
 	}
 	s.fields[t] = fields
 	return fields
-}
-
-func nameOf(f reflect.StructField) string {
-	name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
-	return name
 }
 
 func (s *strict) array(t reflect.Type, path string, depth int) error {
