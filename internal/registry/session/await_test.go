@@ -208,3 +208,48 @@ func TestSettleIsBounded(t *testing.T) {
 func grants(_ context.Context, token, _ string) (access.Grant, error) {
 	return access.Grant{ID: token, Name: "name of " + token, Role: access.Workload}, nil
 }
+
+// Who waits makes the clients hurry: after what was sent already, and after what is sent meanwhile. Nobody else does.
+func TestAwaitHurries(t *testing.T) {
+	bubble(t, Options{}, func(f *fixture) {
+		f.put("p1", nil)
+		c := f.used(1)[0]
+		defer c.close()
+		change := func(weight int) discovery.Revision {
+			return f.put("p1", func(in *discovery.Instance) { in.Weight = weight })
+		}
+		at := change(7)
+		synctest.Wait()
+		progress, _ := f.await(f.t.Context(), []discovery.Name{product}, at, 1) // it was sent
+		u := c.any().GetUpdate()
+		if u == nil || c.any().GetHurry() == nil {
+			t.Error("want the update, then that somebody waits")
+		}
+		c.ack(u)
+		if p := progress(); p != (Progress{1, 1}) {
+			t.Errorf("%+v", p)
+		}
+		progress, _ = f.await(f.t.Context(), []discovery.Name{product}, discovery.Revision{Epoch: at.Epoch, Number: at.Number + 1}, 1)
+		progress() // there is nothing newer
+		change(8)  // the control: nobody waits
+		change(9)
+		first, second := c.any().GetUpdate(), c.any().GetUpdate()
+		if first == nil || second == nil {
+			t.Error("asked to hurry for nobody")
+		}
+		c.ack(second)
+		synctest.Wait()
+		f.srv.mu.Lock() // holds the push back
+		at = change(10)
+		f.srv.mu.Unlock()
+		progress, _ = f.await(f.t.Context(), []discovery.Name{product}, at, 1)
+		u = c.any().GetUpdate()
+		if u == nil || c.any().GetHurry() == nil {
+			t.Error("want the update, then that somebody waits")
+		}
+		c.ack(u)
+		if p := progress(); p != (Progress{1, 1}) {
+			t.Errorf("%+v", p)
+		}
+	})
+}

@@ -128,7 +128,17 @@ func (c *client) hello(h *weftv1.Hello) {
 	c.send(&weftv1.ConnectRequest{Message: &weftv1.ConnectRequest_Hello{Hello: h}})
 }
 
+// recv gives the next message but for pleas to hurry.
 func (c *client) recv() *weftv1.ConnectResponse {
+	c.t.Helper()
+	m := c.any()
+	for m.GetHurry() != nil {
+		m = c.any()
+	}
+	return m
+}
+
+func (c *client) any() *weftv1.ConnectResponse {
 	c.t.Helper()
 	m, err := c.stream.Recv()
 	if err != nil {
