@@ -14,6 +14,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
 
@@ -82,7 +83,7 @@ func (r *rooms) openStore() error {
 		r.onClose(opened.Close)
 		st = opened
 	}
-	r.store = &watched{Store: st, log: r.log}
+	r.store = watch(st, r.log)
 	var err error
 	if r.catalog, err = catalog.Open(r.store, r.log); err != nil {
 		return fmt.Errorf("%s: %w", where, err)
@@ -151,6 +152,7 @@ func (r *rooms) addREST(s *Server) {
 		Backup:      func(w io.Writer) error { return store.Backup(r.store, w) },
 		Restore:     restore,
 		StoreStatus: r.storeStatus,
+		Collectors:  []prometheus.Collector{r.store.metrics, traffic{r}},
 		Ready:       r.ready,
 		Version:     r.config.Version,
 		Log:         r.log,

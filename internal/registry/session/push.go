@@ -148,6 +148,10 @@ func (ss *session) say(w word) bool {
 			ss.outbox.failed()
 			return false
 		}
+		if f, ok := m.(*frame); ok {
+			ss.srv.pushes.Add(1)
+			ss.srv.pushBytes.Add(uint64(f.size()))
+		}
 		ss.outbox.progress()
 	}
 	ss.outbox.sent()

@@ -108,6 +108,20 @@ type Server struct {
 	awaits    map[discovery.Name]map[*await]struct{}
 	awaited   int          // entries of all awaits
 	awaiting  atomic.Int32 // how many there are; changed without mu
+
+	pushes, pushBytes, evictions atomic.Uint64
+}
+
+// Traffic is what a server has sent since it was made.
+type Traffic struct {
+	Pushes    uint64 // messages of updates
+	PushBytes uint64
+	Evictions uint64 // sessions that were ended because they did not take their updates
+}
+
+// Traffic says what was sent so far.
+func (s *Server) Traffic() Traffic {
+	return Traffic{s.pushes.Load(), s.pushBytes.Load(), s.evictions.Load()}
 }
 
 // New makes a server and subscribes it to the catalog. Close it before the catalog and the leases.

@@ -674,6 +674,9 @@ func TestSlowIsEvicted(t *testing.T) {
 					t.Errorf("after: %s, %d clients, want it evicted", got, len(f.srv.Clients()))
 				}
 				c.wantFailure(codes.ResourceExhausted, "10 s")
+				if sent := f.srv.Traffic(); sent.Evictions != 1 || sent.Pushes == 0 || sent.PushBytes < sent.Pushes {
+					t.Errorf("counted %+v, want one eviction and what was pushed", sent)
+				}
 			})
 		})
 	}

@@ -49,7 +49,10 @@ type session struct {
 
 func newSession(srv *Server, stream weftv1.SessionService_ConnectServer, cancel context.CancelFunc) *session {
 	ss := &session{srv: srv, stream: stream, cancel: cancel, since: time.Now(), lease: srv.leases.Hold(srv.opt.TTL), done: make(chan struct{})}
-	ss.outbox.init(func() { ss.end(errSlow) })
+	ss.outbox.init(func() {
+		srv.evictions.Add(1)
+		ss.end(errSlow)
+	})
 	return ss
 }
 

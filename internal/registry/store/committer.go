@@ -135,6 +135,9 @@ func (c *Committer) Submit(ctx context.Context, op func(*Batch) error, done func
 	}
 }
 
+// Waiting is how many operations wait for their turn.
+func (c *Committer) Waiting() int { return len(c.queue) }
+
 func (c *Committer) enqueue(r *request) error {
 	select {
 	case <-c.closing:
