@@ -238,7 +238,7 @@ func footprintOfEtcd(t *testing.T, tb *table, f *fleet) {
 	t.Helper()
 	e := newEtcd(t, false)
 	line := func(after string, ready time.Duration) {
-		time.Sleep(rest())
+		time.Sleep(rest() / 4)
 		m := e.memory(t)
 		tb.add("etcd", after, readyIn(ready), mib(m.anonymous), mib(m.resident), mib(int(dropCache(t, e.dir))))
 	}

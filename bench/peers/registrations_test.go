@@ -201,11 +201,13 @@ func TestRegistrations(t *testing.T) {
 	tb.print(t, fmt.Sprintf("durable registrations, %d writers", writers))
 
 	// In a round of 0.3 s somebody else may have the processors for all of one server's turn: the medians of three rounds
-	// still keep half of what is usual (1.7, 0.9, 10 and 1.2).
+	// still keep half of what is usual (1.7, 0.8, 13 and 2.4).
 	atLeast(t, "registrations on the session beside etcd's shared lease", all["session"].beside(all["etcd"]), 2, 0.8)
 	atLeast(t, "registrations by REST beside etcd's shared lease", all["rest"].beside(all["etcd"]), 1, 0.4)
 	atLeast(t, "registrations 50 at once beside etcd's shared lease", all["batch"].beside(all["etcd"]), 10, 4)
-	atLeast(t, "renewals beside etcd's", all["beat"].beside(all["etcd beat"]), 1, 0.5)
+	// Ours are not answered, so it is those in flight that compare: beside one renewal at a time there is another message,
+	// which is answered.
+	atLeast(t, "renewals beside etcd's", all["beats"].beside(all["etcd beats"]), 1, 1)
 	// Processor time depends less on others, but it comes in steps of 10 ms, and a processor that is shared works slower:
 	// 45 µs are usual, 80 were seen beside three busy processes.
 	atMost(t, "µs of server CPU for a registration on the session", all["session"].cpuSeconds()*1e6, 50, 150)

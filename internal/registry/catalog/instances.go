@@ -54,6 +54,7 @@ type record struct {
 	manner
 	key   InstanceKey
 	in    *instance
+	old   *instance // what it replaces, nil if nothing; known once it is admitted
 	value []byte
 }
 
@@ -171,11 +172,10 @@ func keysOf(records []record) []InstanceKey {
 func (d *draft) putInstances(ctx context.Context, b *store.Batch, records []record) (uint64, error) {
 	changed := records[:0]
 	for _, r := range records {
-		old := d.service(r.key.Service).instance(r.key.ID)
-		if err := d.replace(&r, old); err != nil {
+		if err := d.replace(&r, r.old); err != nil {
 			return 0, err
 		}
-		if !old.same(r.in) {
+		if !r.old.same(r.in) {
 			changed = append(changed, r)
 		}
 	}
@@ -208,6 +208,7 @@ func (d *draft) admit(records []record) (taken []record, refused []*Refused) {
 	room := room{d: d}
 	taken = records[:0]
 	for _, r := range records {
+		r.old = d.service(r.key.Service).instance(r.key.ID)
 		if err := d.admitOne(r, &room); err != nil {
 			refused = append(refused, &Refused{r.key, err})
 		} else {
@@ -218,17 +219,16 @@ func (d *draft) admit(records []record) (taken []record, refused []*Refused) {
 }
 
 func (d *draft) admitOne(r record, room *room) error {
-	old := d.service(r.key.Service).instance(r.key.ID)
 	if err := d.notAlias(r.key.Service); err != nil {
 		return err
 	}
 	switch {
-	case old == nil && r.owned && d.order(r.key).deletes(r.in.process()):
+	case r.old == nil && r.owned && d.order(r.key).deletes(r.in.process()):
 		return ErrDeleted
-	case old == nil:
+	case r.old == nil:
 		return room.take(r.key.Service)
 	case r.owned:
-		return old.yields(r.in.process())
+		return r.old.yields(r.in.process())
 	}
 	return nil
 }
@@ -281,8 +281,8 @@ func (d *draft) writeInstances(ctx context.Context, b *store.Batch, records []re
 // enter puts a record into memory. A new instance gets the next number.
 func (d *draft) enter(r record, revision uint64) {
 	r.in.revision = revision
-	if old := d.service(r.key.Service).instance(r.key.ID); old != nil {
-		r.in.number = old.number
+	if r.old != nil {
+		r.in.number = r.old.number
 	} else {
 		d.number++
 		r.in.number = d.number

@@ -140,13 +140,13 @@ func (c *Catalog) Process(key InstanceKey) (process string, ok bool) {
 	return "", false
 }
 
-// Yields reports whether a process may register the instance as its own, as far as the instance says: its error is
-// [ErrTaken] if not.
-func (c *Catalog) Yields(key InstanceKey, process string) error {
+// Owner gives the process that has registered an instance, "" if none has; the error is [ErrTaken] if the instance is not to
+// be had for the process that asks.
+func (c *Catalog) Owner(key InstanceKey, process string) (owner string, err error) {
 	if in := c.find(key); in != nil {
-		return in.yields(process)
+		return in.process(), in.yields(process)
 	}
-	return nil
+	return "", nil
 }
 
 // find gives nil for an instance that is not there.

@@ -203,10 +203,11 @@ func (ss *session) admit(wire *weftv1.Instance) (r catalog.Registration, code st
 // available takes an instance, which is claimed, unless it is somebody else's or one too many.
 func (ss *session) available(key catalog.InstanceKey) (code string, err error) {
 	process := ss.hello.GetProcess()
-	if old, ok := ss.srv.cat.Process(key); ok && old != process && ss.srv.owner(old) != nil {
-		return codeForbidden, fmt.Errorf("id %q: another live process has registered it, %q", key.ID, old)
+	owner, err := ss.srv.cat.Owner(key, process)
+	if owner != "" && owner != process && ss.srv.owner(owner) != nil {
+		return codeForbidden, fmt.Errorf("id %q: another live process has registered it, %q", key.ID, owner)
 	}
-	if err := ss.srv.cat.Yields(key, process); err != nil {
+	if err != nil {
 		return codeForbidden, fmt.Errorf("id %q: %w", key.ID, err)
 	}
 	if ss.srv.cat.Deleted(key, process) {
