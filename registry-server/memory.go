@@ -37,6 +37,14 @@ func newKeeper(env func(string) string) *keeper {
 	}}
 }
 
+// begin lets the store be loaded with few collections. k may be nil.
+func (k *keeper) begin() {
+	if k != nil {
+		k.percent = mostGC
+		debug.SetGCPercent(mostGC)
+	}
+}
+
 // run looks once a second until ctx ends. k may be nil.
 func (k *keeper) run(ctx context.Context) {
 	if k == nil {
