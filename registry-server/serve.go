@@ -21,6 +21,8 @@ func serve(ctx context.Context, p process, args []string) error {
 		return version(ctx, p, nil)
 	}
 	s.Log = s.logger(p.stderr)
+	memory := newKeeper(p.env)
+	memory.begin()
 	srv, err := server.New(s.Config)
 	if err != nil {
 		return err
@@ -32,6 +34,7 @@ func serve(ctx context.Context, p process, args []string) error {
 	ctx, cancel := context.WithCancel(ctx)
 	var wg sync.WaitGroup
 	wg.Go(func() { supervise(ctx, notify, srv.Alive) })
+	wg.Go(func() { memory.run(ctx) })
 	err = srv.Run(ctx)
 	cancel()
 	wg.Wait()

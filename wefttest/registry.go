@@ -60,7 +60,6 @@ func New(t testing.TB) *Registry {
 		GRPCAddr: "127.0.0.1:0",
 		HTTPAddr: "127.0.0.1:0",
 		Store:    store.NewMemory(),
-		Prompt:   true,
 		Log:      slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn})),
 	})
 	if err != nil {

@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime/debug"
 	"sync"
 	"testing"
 )
@@ -20,6 +21,7 @@ func TestMain(m *testing.M) {
 		}
 		return
 	}
+	debug.SetGCPercent(400) // the clients share the processors with the servers: they should not spend them on garbage
 	os.Exit(run(m))
 }
 
@@ -51,21 +53,18 @@ func build(module, path, pkg string) (string, error) {
 	return path, nil
 }
 
-// full reports whether the full size is wanted.
-func full() bool { return os.Getenv("WEFT_PROVE") == "full" }
+// extent is how much is measured, as WEFT_PROVE says.
+type extent int
 
-// pick gives the value for the full or for the small run.
-func pick[T any](whole, small T) T {
-	if full() {
-		return whole
-	}
-	return small
+const (
+	smoke extent = iota // does the harness work? Nothing is held to a bound that depends on time
+	small               // ci
+	full
+)
+
+func wanted() extent {
+	return map[string]extent{"ci": small, "full": full}[os.Getenv("WEFT_PROVE")]
 }
 
-// long skips a test that takes many seconds where such are not wanted.
-func long(t *testing.T) {
-	t.Helper()
-	if testing.Short() {
-		t.Skip("takes many seconds")
-	}
-}
+// pick gives the value for the run that is wanted.
+func pick[T any](whole, ci, tiny T) T { return [...]T{tiny, ci, whole}[wanted()] }

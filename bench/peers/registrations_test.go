@@ -41,6 +41,15 @@ func (l *load) measure(t *testing.T, d time.Duration) {
 	l.cost = append(l.cost, (l.on.cpu(t)-before).Seconds()/float64(n))
 }
 
+// beside is the median of the rounds: what others take of the machine in one round concerns both loads.
+func (l *load) beside(base *load) float64 {
+	ratios := make([]float64, len(l.rate))
+	for i := range ratios {
+		ratios[i] = l.rate[i] / base.rate[i]
+	}
+	return median(ratios)
+}
+
 func (l *load) perSecond() float64  { return median(l.rate) }
 func (l *load) cpuSeconds() float64 { return median(l.cost) }
 
@@ -163,8 +172,7 @@ var (
 
 // 64 writers, both servers in the same run, in turns.
 func TestRegistrations(t *testing.T) {
-	long(t)
-	d := pick(3*time.Second, 500*time.Millisecond)
+	d := pick(3*time.Second, 300*time.Millisecond, 50*time.Millisecond)
 	all, rows := loads(t, newWeft(t, false), newEtcd(t, false)), rows
 	if c := newConsul(t); c != nil {
 		generation := make([]int, writers)
@@ -174,7 +182,7 @@ func TestRegistrations(t *testing.T) {
 			return c.register(t.Context(), fmt.Sprintf("node-%d", n), fmt.Sprintf("load-%d", n), fmt.Sprintf("i%d", i%perWriter), generation[n])
 		}}
 	}
-	for range pick(5, 3) {
+	for range pick(5, 3, 1) {
 		for _, row := range rows {
 			all[row].measure(t, d)
 		}
@@ -187,23 +195,29 @@ func TestRegistrations(t *testing.T) {
 		if l.syncs >= 0 {
 			syncs = fmt.Sprintf("%.4f", l.syncs)
 		}
-		tb.add(l.name, fmt.Sprintf("%.0f", l.perSecond()), micros(time.Duration(l.cpuSeconds()*1e9)), syncs, fmt.Sprintf("%.2f", l.perSecond()/all["etcd"].perSecond()),
+		tb.add(l.name, fmt.Sprintf("%.0f", l.perSecond()), micros(time.Duration(l.cpuSeconds()*1e9)), syncs, fmt.Sprintf("%.2f", l.beside(all["etcd"])),
 			fmt.Sprintf("%.2f", l.cpuSeconds()/all["etcd"].cpuSeconds()))
 	}
 	tb.print(t, fmt.Sprintf("durable registrations, %d writers", writers))
 
-	base := all["etcd"].perSecond()
-	atLeast(t, "registrations on the session beside etcd's shared lease", all["session"].perSecond()/base, 2, 0.5)
-	atLeast(t, "registrations by REST beside etcd's shared lease", all["rest"].perSecond()/base, 1, 0.3)
-	atLeast(t, "registrations 50 at once beside etcd's shared lease", all["batch"].perSecond()/base, 10, 3)
+	// In a round of 0.3 s somebody else may have the processors for all of one server's turn: the medians of three rounds
+	// still keep half of what is usual (1.7, 0.8, 13 and 2.4).
+	atLeast(t, "registrations on the session beside etcd's shared lease", all["session"].beside(all["etcd"]), 2, 0.8)
+	atLeast(t, "registrations by REST beside etcd's shared lease", all["rest"].beside(all["etcd"]), 1, 0.4)
+	atLeast(t, "registrations 50 at once beside etcd's shared lease", all["batch"].beside(all["etcd"]), 10, 4)
+	// Ours are not answered, so it is those in flight that compare: beside one renewal at a time there is another message,
+	// which is answered.
+	atLeast(t, "renewals beside etcd's", all["beats"].beside(all["etcd beats"]), 1, 1)
+	// Processor time depends less on others, but it comes in steps of 10 ms, and a processor that is shared works slower:
+	// 45 µs are usual, 80 were seen beside three busy processes.
 	atMost(t, "µs of server CPU for a registration on the session", all["session"].cpuSeconds()*1e6, 50, 150)
-	atLeast(t, "renewals beside etcd's", all["beat"].perSecond()/all["etcd beat"].perSecond(), 1, 0.6)
 	if all["session"].syncs < 0 {
 		t.Log("strace is not there or may not trace: syncs were not counted")
 		return
 	}
-	atMost(t, "syncs for a registration on the session", all["session"].syncs, 0.10, 0.20)
-	atMost(t, "syncs for a registration of 50 at once", all["batch"].syncs, 0.01, 0.02)
+	// Where the writers get little of the processors, fewer of them wait for the same commit.
+	atMost(t, "syncs for a registration on the session", all["session"].syncs, 0.10, 0.25)
+	atMost(t, "syncs for a registration of 50 at once", all["batch"].syncs, 0.01, 0.03)
 }
 
 // countSyncs repeats the writes on servers that run under strace, which slows them down: the other figures do not come
@@ -213,14 +227,14 @@ func countSyncs(t *testing.T, all map[string]*load) {
 	for _, l := range all {
 		l.syncs = -1
 	}
-	if !canTrace() {
+	if wanted() == smoke || !canTrace() {
 		return
 	}
 	tracedLoads := loads(t, newWeft(t, true), newEtcd(t, true))
 	for _, row := range writing {
 		traced := tracedLoads[row]
 		before := traced.on.syncs(t)
-		n, _, err := forAWhile(pick(3*time.Second, 500*time.Millisecond), traced.op)
+		n, _, err := forAWhile(pick(3*time.Second, 300*time.Millisecond, 0), traced.op)
 		if err != nil {
 			t.Fatalf("%s: %v", traced.name, err)
 		}

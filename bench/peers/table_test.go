@@ -2,6 +2,7 @@ package peers
 
 import (
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"testing"
@@ -65,17 +66,19 @@ func median[T int | float64 | time.Duration](values []T) T {
 	return sorted[len(sorted)/2]
 }
 
-// atMost and atLeast hold a figure to a bound: the first in a full run, the second in a small one.
-func atMost(t *testing.T, what string, got, whole, small float64) {
+// atMost and atLeast hold a figure to a bound: the first in a full run, the second in a small one, which is what
+// is usual there with room for a machine that gives others half of its time. A run that shows only that the harness
+// works holds none.
+func atMost(t *testing.T, what string, got, whole, ci float64) {
 	t.Helper()
-	if bound := pick(whole, small); got > bound {
+	if bound := pick(whole, ci, math.Inf(1)); got > bound {
 		t.Errorf("%s: %.3g, want at most %.3g", what, got, bound)
 	}
 }
 
-func atLeast(t *testing.T, what string, got, whole, small float64) {
+func atLeast(t *testing.T, what string, got, whole, ci float64) {
 	t.Helper()
-	if bound := pick(whole, small); got < bound {
+	if bound := pick(whole, ci, 0); got < bound {
 		t.Errorf("%s: %.3g, want at least %.3g", what, got, bound)
 	}
 }

@@ -195,6 +195,8 @@ func (s *Session) read(l *link) error {
 			s.answered(l, m.Result)
 		case *weftv1.ConnectResponse_Settled:
 			s.settled(l, m.Settled)
+		case *weftv1.ConnectResponse_Hurry:
+			nudge(l.ackUrgent)
 		}
 	}
 }

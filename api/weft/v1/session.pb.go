@@ -209,6 +209,7 @@ type ConnectResponse struct {
 	//	*ConnectResponse_Update
 	//	*ConnectResponse_Result
 	//	*ConnectResponse_Settled
+	//	*ConnectResponse_Hurry
 	Message       isConnectResponse_Message `protobuf_oneof:"message"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -287,6 +288,15 @@ func (x *ConnectResponse) GetSettled() *Settled {
 	return nil
 }
 
+func (x *ConnectResponse) GetHurry() *Hurry {
+	if x != nil {
+		if x, ok := x.Message.(*ConnectResponse_Hurry); ok {
+			return x.Hurry
+		}
+	}
+	return nil
+}
+
 type isConnectResponse_Message interface {
 	isConnectResponse_Message()
 }
@@ -307,6 +317,10 @@ type ConnectResponse_Settled struct {
 	Settled *Settled `protobuf:"bytes,4,opt,name=settled,proto3,oneof"`
 }
 
+type ConnectResponse_Hurry struct {
+	Hurry *Hurry `protobuf:"bytes,5,opt,name=hurry,proto3,oneof"`
+}
+
 func (*ConnectResponse_Welcome) isConnectResponse_Message() {}
 
 func (*ConnectResponse_Update) isConnectResponse_Message() {}
@@ -314,6 +328,8 @@ func (*ConnectResponse_Update) isConnectResponse_Message() {}
 func (*ConnectResponse_Result) isConnectResponse_Message() {}
 
 func (*ConnectResponse_Settled) isConnectResponse_Message() {}
+
+func (*ConnectResponse_Hurry) isConnectResponse_Message() {}
 
 // Hello says who connects.
 type Hello struct {
@@ -1376,6 +1392,43 @@ func (x *Settled) GetAcked() uint32 {
 	return 0
 }
 
+// Hurry asks to acknowledge within 20 ms what was applied and is not acknowledged yet: somebody waits for it.
+type Hurry struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Hurry) Reset() {
+	*x = Hurry{}
+	mi := &file_weft_v1_session_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Hurry) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Hurry) ProtoMessage() {}
+
+func (x *Hurry) ProtoReflect() protoreflect.Message {
+	mi := &file_weft_v1_session_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Hurry.ProtoReflect.Descriptor instead.
+func (*Hurry) Descriptor() ([]byte, []int) {
+	return file_weft_v1_session_proto_rawDescGZIP(), []int{18}
+}
+
 type Nack struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Kind          string                 `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"`
@@ -1389,7 +1442,7 @@ type Nack struct {
 
 func (x *Nack) Reset() {
 	*x = Nack{}
-	mi := &file_weft_v1_session_proto_msgTypes[18]
+	mi := &file_weft_v1_session_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1401,7 +1454,7 @@ func (x *Nack) String() string {
 func (*Nack) ProtoMessage() {}
 
 func (x *Nack) ProtoReflect() protoreflect.Message {
-	mi := &file_weft_v1_session_proto_msgTypes[18]
+	mi := &file_weft_v1_session_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1414,7 +1467,7 @@ func (x *Nack) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Nack.ProtoReflect.Descriptor instead.
 func (*Nack) Descriptor() ([]byte, []int) {
-	return file_weft_v1_session_proto_rawDescGZIP(), []int{18}
+	return file_weft_v1_session_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Nack) GetKind() string {
@@ -1468,12 +1521,13 @@ const file_weft_v1_session_proto_rawDesc = "" +
 	"\x05renew\x18\x06 \x01(\v2\x0e.weft.v1.RenewH\x00R\x05renew\x12 \n" +
 	"\x03ack\x18\a \x01(\v2\f.weft.v1.AckH\x00R\x03ack\x12)\n" +
 	"\x06settle\x18\b \x01(\v2\x0f.weft.v1.SettleH\x00R\x06settleB\t\n" +
-	"\amessage\"\xce\x01\n" +
+	"\amessage\"\xf6\x01\n" +
 	"\x0fConnectResponse\x12,\n" +
 	"\awelcome\x18\x01 \x01(\v2\x10.weft.v1.WelcomeH\x00R\awelcome\x12)\n" +
 	"\x06update\x18\x02 \x01(\v2\x0f.weft.v1.UpdateH\x00R\x06update\x12)\n" +
 	"\x06result\x18\x03 \x01(\v2\x0f.weft.v1.ResultH\x00R\x06result\x12,\n" +
-	"\asettled\x18\x04 \x01(\v2\x10.weft.v1.SettledH\x00R\asettledB\t\n" +
+	"\asettled\x18\x04 \x01(\v2\x10.weft.v1.SettledH\x00R\asettled\x12&\n" +
+	"\x05hurry\x18\x05 \x01(\v2\x0e.weft.v1.HurryH\x00R\x05hurryB\t\n" +
 	"\amessage\"z\n" +
 	"\x05Hello\x12\x18\n" +
 	"\aprocess\x18\x01 \x01(\tR\aprocess\x12\x18\n" +
@@ -1556,7 +1610,8 @@ const file_weft_v1_session_proto_rawDesc = "" +
 	"\aSettled\x12\x10\n" +
 	"\x03seq\x18\x01 \x01(\x04R\x03seq\x12\x12\n" +
 	"\x04live\x18\x02 \x01(\rR\x04live\x12\x14\n" +
-	"\x05acked\x18\x03 \x01(\rR\x05acked\"\x80\x01\n" +
+	"\x05acked\x18\x03 \x01(\rR\x05acked\"\a\n" +
+	"\x05Hurry\"\x80\x01\n" +
 	"\x04Nack\x12\x12\n" +
 	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x1c\n" +
 	"\tnamespace\x18\x02 \x01(\tR\tnamespace\x12\x12\n" +
@@ -1578,7 +1633,7 @@ func file_weft_v1_session_proto_rawDescGZIP() []byte {
 	return file_weft_v1_session_proto_rawDescData
 }
 
-var file_weft_v1_session_proto_msgTypes = make([]protoimpl.MessageInfo, 20)
+var file_weft_v1_session_proto_msgTypes = make([]protoimpl.MessageInfo, 21)
 var file_weft_v1_session_proto_goTypes = []any{
 	(*ConnectRequest)(nil),  // 0: weft.v1.ConnectRequest
 	(*ConnectResponse)(nil), // 1: weft.v1.ConnectResponse
@@ -1598,8 +1653,9 @@ var file_weft_v1_session_proto_goTypes = []any{
 	(*Ack)(nil),             // 15: weft.v1.Ack
 	(*Settle)(nil),          // 16: weft.v1.Settle
 	(*Settled)(nil),         // 17: weft.v1.Settled
-	(*Nack)(nil),            // 18: weft.v1.Nack
-	nil,                     // 19: weft.v1.Instance.LabelsEntry
+	(*Hurry)(nil),           // 18: weft.v1.Hurry
+	(*Nack)(nil),            // 19: weft.v1.Nack
+	nil,                     // 20: weft.v1.Instance.LabelsEntry
 }
 var file_weft_v1_session_proto_depIdxs = []int32{
 	2,  // 0: weft.v1.ConnectRequest.hello:type_name -> weft.v1.Hello
@@ -1614,20 +1670,21 @@ var file_weft_v1_session_proto_depIdxs = []int32{
 	7,  // 9: weft.v1.ConnectResponse.update:type_name -> weft.v1.Update
 	13, // 10: weft.v1.ConnectResponse.result:type_name -> weft.v1.Result
 	17, // 11: weft.v1.ConnectResponse.settled:type_name -> weft.v1.Settled
-	5,  // 12: weft.v1.Subscribe.interests:type_name -> weft.v1.Interest
-	9,  // 13: weft.v1.Update.instances:type_name -> weft.v1.Instance
-	8,  // 14: weft.v1.Update.removals:type_name -> weft.v1.Removal
-	19, // 15: weft.v1.Instance.labels:type_name -> weft.v1.Instance.LabelsEntry
-	9,  // 16: weft.v1.Register.instances:type_name -> weft.v1.Instance
-	14, // 17: weft.v1.Result.refusals:type_name -> weft.v1.Refusal
-	18, // 18: weft.v1.Ack.nacks:type_name -> weft.v1.Nack
-	0,  // 19: weft.v1.SessionService.Connect:input_type -> weft.v1.ConnectRequest
-	1,  // 20: weft.v1.SessionService.Connect:output_type -> weft.v1.ConnectResponse
-	20, // [20:21] is the sub-list for method output_type
-	19, // [19:20] is the sub-list for method input_type
-	19, // [19:19] is the sub-list for extension type_name
-	19, // [19:19] is the sub-list for extension extendee
-	0,  // [0:19] is the sub-list for field type_name
+	18, // 12: weft.v1.ConnectResponse.hurry:type_name -> weft.v1.Hurry
+	5,  // 13: weft.v1.Subscribe.interests:type_name -> weft.v1.Interest
+	9,  // 14: weft.v1.Update.instances:type_name -> weft.v1.Instance
+	8,  // 15: weft.v1.Update.removals:type_name -> weft.v1.Removal
+	20, // 16: weft.v1.Instance.labels:type_name -> weft.v1.Instance.LabelsEntry
+	9,  // 17: weft.v1.Register.instances:type_name -> weft.v1.Instance
+	14, // 18: weft.v1.Result.refusals:type_name -> weft.v1.Refusal
+	19, // 19: weft.v1.Ack.nacks:type_name -> weft.v1.Nack
+	0,  // 20: weft.v1.SessionService.Connect:input_type -> weft.v1.ConnectRequest
+	1,  // 21: weft.v1.SessionService.Connect:output_type -> weft.v1.ConnectResponse
+	21, // [21:22] is the sub-list for method output_type
+	20, // [20:21] is the sub-list for method input_type
+	20, // [20:20] is the sub-list for extension type_name
+	20, // [20:20] is the sub-list for extension extendee
+	0,  // [0:20] is the sub-list for field type_name
 }
 
 func init() { file_weft_v1_session_proto_init() }
@@ -1650,6 +1707,7 @@ func file_weft_v1_session_proto_init() {
 		(*ConnectResponse_Update)(nil),
 		(*ConnectResponse_Result)(nil),
 		(*ConnectResponse_Settled)(nil),
+		(*ConnectResponse_Hurry)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -1657,7 +1715,7 @@ func file_weft_v1_session_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_weft_v1_session_proto_rawDesc), len(file_weft_v1_session_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   20,
+			NumMessages:   21,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

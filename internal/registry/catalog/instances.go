@@ -54,6 +54,7 @@ type record struct {
 	manner
 	key   InstanceKey
 	in    *instance
+	old   *instance // what it replaces, nil if nothing; known once it is admitted
 	value []byte
 }
 
@@ -96,7 +97,53 @@ func (c *Catalog) put(ctx context.Context, ins []discovery.Instance, m manner) (
 			return discovery.Revision{}, err
 		}
 	}
-	return c.write(ctx, func(d *draft, b *store.Batch) (uint64, error) { return d.putInstances(ctx, b, records) })
+	return c.write(ctx, func(d *draft, b *store.Batch) (uint64, error) {
+		records := lastOfEach(records)
+		if _, refused := d.admit(records); len(refused) > 0 {
+			return 0, refused[0]
+		}
+		return d.putInstances(ctx, b, records)
+	})
+}
+
+// Registration is an instance of a session that was checked and encoded. It is made by [NewRegistration], for one
+// [Catalog.Submit].
+type Registration struct{ record record }
+
+// NewRegistration checks an instance as [Catalog.PutOwned] does. Its error wraps [discovery.ErrInvalid].
+func NewRegistration(in discovery.Instance, ttl time.Duration) (Registration, error) {
+	terms, err := Terms{TTL: ttl}.normalize()
+	if err != nil {
+		return Registration{}, err
+	}
+	r, err := newRecord(in, manner{terms: terms, owned: true})
+	return Registration{r}, err
+}
+
+// Key names the instance.
+func (r Registration) Key() InstanceKey { return r.record.key }
+
+// Process is the one that the instance says it belongs to.
+func (r Registration) Process() string { return r.record.in.process() }
+
+// Submit is [Catalog.PutOwned] for those who do not wait, and takes what can be taken. begin is called with what will
+// be written, so that leases can begin; then done with those that were refused, and the error of the write of all others.
+// Neither may block or ask the catalog for a write, as they run on goroutines that serve all writers. If nothing can
+// be written any more, begin is not called, and done on the goroutine of the caller. ctx withdraws the registrations until
+// their turn comes.
+func (c *Catalog) Submit(ctx context.Context, rs []Registration, begin func([]InstanceKey), done func(refused []*Refused, err error)) {
+	records := make([]record, len(rs))
+	for i, r := range rs {
+		records[i] = r.record
+	}
+	var refused []*Refused
+	c.committer.Submit(ctx, func(b *store.Batch) (err error) {
+		taken, no := c.draft.admit(lastOfEach(records))
+		refused = no
+		begin(keysOf(taken))
+		_, err = c.draft.putInstances(ctx, b, taken)
+		return err
+	}, func(err error) { done(refused, err) })
 }
 
 func newRecord(in discovery.Instance, m manner) (r record, err error) {
@@ -113,19 +160,22 @@ func newRecord(in discovery.Instance, m manner) (r record, err error) {
 	return r, nil
 }
 
-// putInstances checks everything before it changes anything.
-func (d *draft) putInstances(ctx context.Context, b *store.Batch, records []record) (uint64, error) {
-	records = lastOfEach(records)
-	if err := d.admit(records); err != nil {
-		return 0, err
+func keysOf(records []record) []InstanceKey {
+	keys := make([]InstanceKey, len(records))
+	for i, r := range records {
+		keys[i] = r.key
 	}
-	var changed []record
+	return keys
+}
+
+// putInstances writes records that were admitted.
+func (d *draft) putInstances(ctx context.Context, b *store.Batch, records []record) (uint64, error) {
+	changed := records[:0]
 	for _, r := range records {
-		old := d.service(r.key.Service).instance(r.key.ID)
-		if err := d.replace(&r, old); err != nil {
+		if err := d.replace(&r, r.old); err != nil {
 			return 0, err
 		}
-		if !old.same(r.in) {
+		if !r.old.same(r.in) {
 			changed = append(changed, r)
 		}
 	}
@@ -153,24 +203,41 @@ func lastOfEach(records []record) []record {
 	return out
 }
 
-// admit names the first record that cannot be taken.
-func (d *draft) admit(records []record) error {
+// admit tells the records that can be taken from those that cannot. It changes nothing.
+func (d *draft) admit(records []record) (taken []record, refused []*Refused) {
 	room := room{d: d}
+	taken = records[:0]
 	for _, r := range records {
-		old := d.service(r.key.Service).instance(r.key.ID)
-		err := d.notAlias(r.key.Service)
-		switch {
-		case err != nil:
-		case old == nil && r.owned && d.order(r.key).deletes(r.in.process()):
-			err = ErrDeleted
-		case old == nil:
-			err = room.take(r.key.Service)
-		case r.owned && !old.owned && old.process() != r.in.process() && old.health == up:
-			err = ErrTaken
+		r.old = d.service(r.key.Service).instance(r.key.ID)
+		if err := d.admitOne(r, &room); err != nil {
+			refused = append(refused, &Refused{r.key, err})
+		} else {
+			taken = append(taken, r)
 		}
-		if err != nil {
-			return &Refused{r.key, err}
-		}
+	}
+	return taken, refused
+}
+
+func (d *draft) admitOne(r record, room *room) error {
+	if err := d.notAlias(r.key.Service); err != nil {
+		return err
+	}
+	switch {
+	case r.old == nil && r.owned && d.order(r.key).deletes(r.in.process()):
+		return ErrDeleted
+	case r.old == nil:
+		return room.take(r.key.Service)
+	case r.owned:
+		return r.old.yields(r.in.process())
+	}
+	return nil
+}
+
+// yields reports, with an error, that a process may not have an instance that is there, because it was registered by REST
+// and is up.
+func (in *instance) yields(process string) error {
+	if !in.owned && in.process() != process && in.health == up {
+		return ErrTaken
 	}
 	return nil
 }
@@ -214,8 +281,8 @@ func (d *draft) writeInstances(ctx context.Context, b *store.Batch, records []re
 // enter puts a record into memory. A new instance gets the next number.
 func (d *draft) enter(r record, revision uint64) {
 	r.in.revision = revision
-	if old := d.service(r.key.Service).instance(r.key.ID); old != nil {
-		r.in.number = old.number
+	if r.old != nil {
+		r.in.number = r.old.number
 	} else {
 		d.number++
 		r.in.number = d.number

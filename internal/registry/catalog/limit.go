@@ -72,14 +72,14 @@ func limited(what string, bound int) error {
 	return fmt.Errorf("%s: %w: want at most %d", what, ErrLimit, bound)
 }
 
-// room counts what a write would add, instance by instance, so that the first one too many can be named.
+// room counts what a write would add, instance by instance, so that those too many can be named.
 type room struct {
 	d     *draft
 	added map[discovery.Name]int
 	total counts
 }
 
-// take counts a new instance.
+// take counts a new instance, if there is room for it.
 func (r *room) take(name discovery.Name) error {
 	l, s := r.d.c.limits, r.d.service(name)
 	there := 0
@@ -89,19 +89,20 @@ func (r *room) take(name discovery.Name) error {
 	if r.added == nil {
 		r.added, r.total = make(map[discovery.Name]int), r.d.totals
 	}
-	if r.added[name] == 0 && s.missing() {
-		r.total.services++
+	added, total := r.added[name]+1, r.total
+	if added == 1 && s.missing() {
+		total.services++
 	}
-	r.added[name]++
-	r.total.instances++
+	total.instances++
 	switch {
-	case there+r.added[name] > l.instancesPerService:
+	case there+added > l.instancesPerService:
 		return limited("instances of a service", l.instancesPerService)
-	case r.total.instances > l.instances:
+	case total.instances > l.instances:
 		return limited("instances", l.instances)
-	case r.total.services > l.services:
+	case total.services > l.services:
 		return limited("services", l.services)
 	}
+	r.added[name], r.total = added, total
 	return nil
 }
 

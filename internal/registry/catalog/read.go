@@ -1,6 +1,7 @@
 package catalog
 
 import (
+	"iter"
 	"slices"
 	"strings"
 
@@ -129,9 +130,43 @@ func (c *Catalog) Instance(name discovery.Name, id string) (discovery.Instance, 
 }
 
 // Has reports whether the instance is there.
-func (c *Catalog) Has(key InstanceKey) bool {
-	s, _ := c.lookup(key.Service)
-	return s.instance(key.ID) != nil
+func (c *Catalog) Has(key InstanceKey) bool { return c.find(key) != nil }
+
+// Process gives the process of an instance; false if it is not there.
+func (c *Catalog) Process(key InstanceKey) (process string, ok bool) {
+	if in := c.find(key); in != nil {
+		return in.process(), true
+	}
+	return "", false
+}
+
+// Owner gives the process that has registered an instance, "" if none has; the error is [ErrTaken] if the instance is not to
+// be had for the process that asks.
+func (c *Catalog) Owner(key InstanceKey, process string) (owner string, err error) {
+	if in := c.find(key); in != nil {
+		return in.process(), in.yields(process)
+	}
+	return "", nil
+}
+
+// find gives nil for an instance that is not there.
+func (c *Catalog) find(key InstanceKey) *instance {
+	c.mu.RLock()
+	s := c.services[key.Service]
+	c.mu.RUnlock()
+	return s.instance(key.ID)
+}
+
+// IDs gives the ids of a service's instances at one moment, in their order.
+func (c *Catalog) IDs(name discovery.Name) iter.Seq[string] {
+	s, _ := c.lookup(name)
+	return func(yield func(string) bool) {
+		for in := range s.instances.all() {
+			if !yield(in.id()) {
+				return
+			}
+		}
+	}
 }
 
 // At gives the revision of a service, whether it exists or not.

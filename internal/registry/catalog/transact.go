@@ -26,6 +26,9 @@ func (c *Catalog) Do(ctx context.Context, op func(*store.Batch) error) (discover
 	})
 }
 
+// Waiting is how many writes wait for their turn.
+func (c *Catalog) Waiting() int { return c.committer.Waiting() }
+
 // do runs a write on the committer's goroutine, against the draft of its group.
 func (c *Catalog) do(ctx context.Context, op func(*draft, *store.Batch) error) error {
 	return c.committer.Do(ctx, func(b *store.Batch) error { return op(c.draft, b) })

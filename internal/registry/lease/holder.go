@@ -53,10 +53,17 @@ func (h *Holder) Remove(keys ...catalog.InstanceKey) {
 
 // Has reports whether the lease is the holder's: nobody else registered the instance since, and it is not gone.
 func (h *Holder) Has(key catalog.InstanceKey) bool {
+	return len(h.Held([]catalog.InstanceKey{key})) > 0
+}
+
+// Held gives those of the keys, which it may change, whose leases are the holder's.
+func (h *Holder) Held(keys []catalog.InstanceKey) []catalog.InstanceKey {
 	h.l.mu.Lock()
 	defer h.l.mu.Unlock()
-	_, le := h.l.find(key)
-	return le != nil && le.holder == h && le.ttl > 0
+	return slices.DeleteFunc(keys, func(key catalog.InstanceKey) bool {
+		_, le := h.l.find(key)
+		return le == nil || le.holder != h || le.ttl == 0
+	})
 }
 
 // Renew keeps all instances of the holder alive, in constant time and without a lock. It is false, and does nothing, once

@@ -23,7 +23,7 @@ const (
 // decodeJSON reads one JSON value into v, a pointer. Unlike [json.Unmarshal] it refuses a field that is unknown,
 // is given twice or differs from a known one in case, and whatever follows the value.
 func decodeJSON(data []byte, v any) error {
-	s := &strict{dec: json.NewDecoder(bytes.NewReader(data))}
+	s := &strict{dec: json.NewDecoder(bytes.NewReader(data)), fields: make(map[reflect.Type][]field, 4)}
 	s.dec.UseNumber()
 	err := s.value(reflect.TypeOf(v).Elem(), "body", 0)
 	if err == nil {
@@ -50,8 +50,15 @@ func readable(err error) string {
 
 // strict walks JSON beside the type it is meant for, and collects the fields that do not fit.
 type strict struct {
-	dec   *json.Decoder
-	wrong []*huma.ErrorDetail
+	dec    *json.Decoder
+	fields map[reflect.Type][]field // of the structs met so far: reflect takes longer than all the rest
+	wrong  []*huma.ErrorDetail
+}
+
+// field is one that JSON may set.
+type field struct {
+	name string
+	kind reflect.Type
 }
 
 // value walks one value. A nil type means that anything goes: the field has been refused already.
@@ -150,28 +157,49 @@ func (s *strict) member(t reflect.Type, name, at string) (reflect.Type, bool) {
 	case reflect.Map:
 		return t.Elem(), true
 	case reflect.Struct:
-		inner, names := fieldNamed(t, name)
-		if inner != nil {
+		if inner := s.field(t, name); inner != nil {
 			return inner, true
 		}
-		s.refuse(at, "is not a field; the fields are "+strings.Join(names, ", "), name)
+		s.refuse(at, "is not a field; the fields are "+strings.Join(s.names(t), ", "), name)
 	}
 	return nil, false
 }
 
-// fieldNamed finds a field by the exact name in its tag; if there is none it lists the names.
-func fieldNamed(t reflect.Type, name string) (found reflect.Type, names []string) {
-	for _, f := range reflect.VisibleFields(t) {
-		tag, _, _ := strings.Cut(f.Tag.Get("json"), ",")
-		if f.Anonymous || tag == "-" {
-			continue
+// field gives the type of the field with exactly this name in its tag; nil if there is none.
+func (s *strict) field(t reflect.Type, name string) reflect.Type {
+	for _, f := range s.visible(t) {
+		if f.name == name {
+			return f.kind
 		}
-		if tag == name {
-			return f.Type, nil
-		}
-		names = append(names, tag)
 	}
-	return nil, names
+	return nil
+}
+
+func (s *strict) names(t reflect.Type) (names []string) {
+	for _, f := range s.visible(t) {
+		names = append(names, f.name)
+	}
+	return names
+}
+
+// visible gives the fields that JSON may set. Those of embedded structs come in their place.
+func (s *strict) visible(t reflect.Type) []field {
+	fields, known := s.fields[t]
+	if known {
+		return fields
+	}
+	fields = make([]field, 0, 16)
+	for i := range t.NumField() {
+		f := t.Field(i)
+		switch name, _, _ := strings.Cut(f.Tag.Get("json"), ","); {
+		case f.Anonymous:
+			fields = append(fields, s.visible(f.Type)...)
+		case name != "-":
+			fields = append(fields, field{name, f.Type})
+		}
+	}
+	s.fields[t] = fields
+	return fields
 }
 
 func (s *strict) array(t reflect.Type, path string, depth int) error {

@@ -26,7 +26,7 @@ func TestBackupsAreMadeAndBounded(t *testing.T) {
 	r := &rooms{
 		config: Config{DataDir: dir, BackupEvery: 2 * time.Millisecond, BackupKeep: 2},
 		log:    slog.New(slog.DiscardHandler),
-		store:  &watched{Store: st, log: slog.New(slog.DiscardHandler)},
+		store:  watch(st, slog.New(slog.DiscardHandler)),
 	}
 	r.addBackups()
 	made := map[string]bool{}

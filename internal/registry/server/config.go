@@ -48,7 +48,6 @@ type Config struct {
 	Checks      bool           // do the active health checks that registrations ask for
 	CheckAllow  []netip.Prefix // towards which checks may go that are refused otherwise: loopback, link-local, the server itself
 
-	Prompt  bool         // clients are to acknowledge every update at once, as a test with a handful of them wants it
 	Version string       // as told to clients
 	Log     *slog.Logger // nil: silent
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"sync/atomic"
+	"time"
 
 	"github.com/weftmesh/weft/internal/registry/store"
 )
@@ -19,8 +20,13 @@ const (
 // watched is a store that remembers how its commits ended.
 type watched struct {
 	store.Store
-	log   *slog.Logger
-	state atomic.Pointer[string]
+	log     *slog.Logger
+	metrics *commitMetrics
+	state   atomic.Pointer[string]
+}
+
+func watch(st store.Store, log *slog.Logger) *watched {
+	return &watched{Store: st, log: log, metrics: newCommitMetrics()}
 }
 
 // State is one of the three.
@@ -33,9 +39,11 @@ func (w *watched) State() string {
 
 // Commit implements [store.Store].
 func (w *watched) Commit(writes []store.Write) error {
+	start := time.Now()
 	err := w.Store.Commit(writes)
 	switch {
 	case err == nil:
+		w.metrics.observe(time.Since(start), len(writes))
 		w.become(storeOK)
 	case errors.Is(err, store.ErrFull):
 		w.become(storeFull)

@@ -77,7 +77,7 @@ func (f *failing) Commit(writes []store.Write) error {
 
 func TestReadyByTheStateOfTheStore(t *testing.T) {
 	f := &failing{Memory: store.NewMemory()}
-	r := &rooms{store: &watched{Store: f, log: slog.New(slog.DiscardHandler)}}
+	r := &rooms{store: watch(f, slog.New(slog.DiscardHandler))}
 	for _, c := range []struct {
 		fail  error
 		state string

@@ -14,6 +14,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
 
@@ -82,7 +83,7 @@ func (r *rooms) openStore() error {
 		r.onClose(opened.Close)
 		st = opened
 	}
-	r.store = &watched{Store: st, log: r.log}
+	r.store = watch(st, r.log)
 	var err error
 	if r.catalog, err = catalog.Open(r.store, r.log); err != nil {
 		return fmt.Errorf("%s: %w", where, err)
@@ -111,7 +112,6 @@ func (r *rooms) addSessions(identity *access.Identity) {
 		Version:     r.config.Version,
 		TTL:         r.config.SessionTTL,
 		MaxSessions: r.config.MaxSessions,
-		Prompt:      r.config.Prompt,
 	})
 	r.grpc = grpc.NewServer(append(session.ServerOptions(), grpc.Creds(credentials.NewTLS(identity.TLS())))...)
 	r.sessions.Register(r.grpc)
@@ -153,6 +153,7 @@ func (r *rooms) addREST(s *Server) {
 		Restore:     restore,
 		StoreStatus: r.storeStatus,
 		Checks:      r.config.Checks,
+		Collectors:  []prometheus.Collector{r.store.metrics, traffic{r}},
 		Ready:       r.ready,
 		Version:     r.config.Version,
 		Log:         r.log,

@@ -29,9 +29,9 @@ type Progress struct {
 // Complete reports whether the share, 0 to 1, has applied it.
 func (p Progress) Complete(share float64) bool { return float64(p.Acked) >= share*float64(p.Live) }
 
-// Await returns once the share (0 to 1) of the clients that use one of the services has acknowledged the revision, or with
-// what was reached when ctx ended. A client that leaves no longer counts. A name with the service "*" stands for
-// all of its namespace. A service whose own last change is older need not be acknowledged beyond that, and a
+// Await asks the clients that use one of the services to acknowledge at once. It returns when the share (0 to 1) of them
+// has acknowledged the revision, or with what was reached when ctx ended. A client that leaves no longer counts. A name
+// with the service "*" stands for all of its namespace. A service whose own last change is older need not be acknowledged beyond that, and a
 // revision of another epoch stands for the present one. When more than a
 // million acknowledgements are awaited already, it returns at once with what there is.
 func (s *Server) Await(ctx context.Context, services []discovery.Name, revision discovery.Revision, share float64) Progress {
@@ -62,9 +62,14 @@ func (s *Server) addAwait(a *await) bool {
 	s.awaiting.Add(1) // before it looks
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	var late []*session
 	for ss := range s.live {
 		s.update(a, ss)
+		if acked, uses := a.seen[ss]; uses && !acked && ss.outbox.ask() {
+			late = append(late, ss)
+		}
 	}
+	s.pushers.add(late...)
 	if a.check(); a.closed || s.awaited > maxAwaited {
 		return false
 	}
@@ -150,6 +155,7 @@ func (a *await) check() {
 }
 
 // reached reports whether the process uses one of the services of a, and has acknowledged what a awaits of all that it uses.
+// It is asked to hurry with the others.
 func (o *outbox) reached(a *await) (uses, acked bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -160,7 +166,10 @@ func (o *outbox) reached(a *await) (uses, acked bool) {
 		if want.Epoch == a.revision.Epoch && a.revision.Number < want.Number {
 			want = a.revision
 		}
-		acked = acked && sub.acked.Epoch == want.Epoch && sub.acked.Number >= want.Number
+		if sub.acked.Epoch != want.Epoch || sub.acked.Number < want.Number {
+			acked = false
+			o.hurry(sub)
+		}
 	}
 	for _, name := range a.services {
 		if name.Service != rule.AllServices {

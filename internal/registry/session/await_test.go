@@ -209,17 +209,47 @@ func grants(_ context.Context, token, _ string) (access.Grant, error) {
 	return access.Grant{ID: token, Name: "name of " + token, Role: access.Workload}, nil
 }
 
-// A server that wants to know at once says so with every update, also the first.
-func TestPrompt(t *testing.T) {
-	for _, prompt := range []bool{true, false} {
-		bubble(t, Options{Prompt: prompt}, func(f *fixture) {
-			f.put("one", nil)
-			c := f.used(1)[0]
-			defer c.close()
-			f.put("one", func(in *discovery.Instance) { in.Weight = 7 })
-			if u, _ := c.update(); u.Urgent != prompt {
-				t.Errorf("prompt %t: an update says urgent %t", prompt, u.Urgent)
-			}
-		})
-	}
+// Who waits makes the clients hurry: after what was sent already, and after what is sent meanwhile. Nobody else does.
+func TestAwaitHurries(t *testing.T) {
+	bubble(t, Options{}, func(f *fixture) {
+		f.put("p1", nil)
+		c := f.used(1)[0]
+		defer c.close()
+		change := func(weight int) discovery.Revision {
+			return f.put("p1", func(in *discovery.Instance) { in.Weight = weight })
+		}
+		at := change(7)
+		synctest.Wait()
+		progress, _ := f.await(f.t.Context(), []discovery.Name{product}, at, 1) // it was sent
+		u := c.any().GetUpdate()
+		if u == nil || c.any().GetHurry() == nil {
+			t.Error("want the update, then that somebody waits")
+		}
+		c.ack(u)
+		if p := progress(); p != (Progress{1, 1}) {
+			t.Errorf("%+v", p)
+		}
+		progress, _ = f.await(f.t.Context(), []discovery.Name{product}, discovery.Revision{Epoch: at.Epoch, Number: at.Number + 1}, 1)
+		progress() // there is nothing newer
+		change(8)  // the control: nobody waits
+		change(9)
+		first, second := c.any().GetUpdate(), c.any().GetUpdate()
+		if first == nil || second == nil {
+			t.Error("asked to hurry for nobody")
+		}
+		c.ack(second)
+		synctest.Wait()
+		f.srv.mu.Lock() // holds the push back
+		at = change(10)
+		f.srv.mu.Unlock()
+		progress, _ = f.await(f.t.Context(), []discovery.Name{product}, at, 1)
+		u = c.any().GetUpdate()
+		if u == nil || c.any().GetHurry() == nil {
+			t.Error("want the update, then that somebody waits")
+		}
+		c.ack(u)
+		if p := progress(); p != (Progress{1, 1}) {
+			t.Errorf("%+v", p)
+		}
+	})
 }

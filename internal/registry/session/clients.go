@@ -58,6 +58,15 @@ func (s *Server) Clients() []Client {
 	return out
 }
 
+// held lists the instances that the session has registered and that are still its own.
+func (ss *session) held() []catalog.InstanceKey {
+	keys := ss.lease.Held(ss.owned.keys())
+	slices.SortFunc(keys, func(a, b catalog.InstanceKey) int {
+		return cmp.Or(strings.Compare(a.Service.String(), b.Service.String()), strings.Compare(a.ID, b.ID))
+	})
+	return keys
+}
+
 // client describes the session for operators.
 func (ss *session) client() Client {
 	c := Client{
@@ -67,7 +76,7 @@ func (ss *session) client() Client {
 		Token:      ss.grant.Name,
 		Address:    ss.address,
 		Since:      ss.since,
-		Instances:  ss.owned.keys(),
+		Instances:  ss.held(),
 		Services:   ss.outbox.subscriptions(),
 	}
 	for i := range c.Services {

@@ -36,8 +36,9 @@ type errand struct {
 	refusals []*weftv1.Refusal
 }
 
-// enqueue runs do, without waiting for it, after all that concerns one of the ids, and answers with its refusals.
-func (ss *session) enqueue(seq uint64, ids []string, do func() []*weftv1.Refusal) error {
+// enqueue runs do, without waiting for its end, after all that concerns one of the ids, and answers with the refusals that
+// it gives to done.
+func (ss *session) enqueue(seq uint64, ids []string, do func(done func([]*weftv1.Refusal))) error {
 	if len(ids) > maxIDs {
 		return status.Errorf(codes.InvalidArgument, "%d instances in one message: want at most %d", len(ids), maxIDs)
 	}
@@ -50,15 +51,26 @@ func (ss *session) enqueue(seq uint64, ids []string, do func() []*weftv1.Refusal
 	}
 	e := &errand{seq: seq, ids: ids, done: make(chan struct{})}
 	before := l.add(e)
+	ss.ops.Add(1)
+	run := func() {
+		do(func(refusals []*weftv1.Refusal) {
+			defer ss.ops.Done()
+			e.refusals = refusals
+			if !ss.answer(l.finish(e)) {
+				ss.end(errRefusals)
+			}
+			ss.speak()
+		})
+	}
+	if len(before) == 0 {
+		run()
+		return nil
+	}
 	ss.ops.Go(func() {
 		for _, b := range before {
 			<-b.done
 		}
-		e.refusals = do()
-		if !ss.answer(l.finish(e)) {
-			ss.end(errRefusals)
-		}
-		ss.speak()
+		run()
 	})
 	return nil
 }

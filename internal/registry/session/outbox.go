@@ -37,6 +37,7 @@ type outbox struct {
 	settled  []*weftv1.Settled // at most maxSettles
 	subs     map[discovery.Name]*subscription
 	dirty    []discovery.Name // in the order of their marks, each once
+	awaited  []*subscription  // somebody waits for their acknowledgement, each once
 	unacked  int              // bytes of updates
 	said     uint64           // bytes sent in all
 	heard    uint64           // of those, how many have arrived for certain
@@ -52,6 +53,7 @@ type subscription struct {
 	sent     discovery.Revision
 	acked    discovery.Revision
 	dirty    bool
+	awaited  bool
 	inflight []flight // oldest first
 	nacks    []rule.Nack
 }
@@ -106,7 +108,7 @@ func (o *outbox) begin() bool {
 func (o *outbox) finish() bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if !o.closed && (o.answers() || len(o.dirty) > 0 && o.unacked < maxUnacked) {
+	if !o.closed && (o.answers() || len(o.dirty) > 0 && o.unacked < maxUnacked || o.pressing()) {
 		return false
 	}
 	o.hush()
@@ -140,6 +142,38 @@ func (o *outbox) answers() bool { return o.hello != nil || o.answer != nil || le
 
 // fits reports whether so many bytes more find room at once. It runs under mu.
 func (o *outbox) fits(bytes int) bool { return o.said-o.heard+uint64(bytes) <= maxUnacked }
+
+// hurry notes that somebody waits for the acknowledgement of what is sent, or will be. It runs under mu.
+func (o *outbox) hurry(sub *subscription) {
+	if !sub.awaited {
+		sub.awaited = true
+		o.awaited = append(o.awaited, sub)
+	}
+}
+
+// pressing reports whether something that was sent is awaited. It runs under mu.
+func (o *outbox) pressing() bool {
+	return slices.ContainsFunc(o.awaited, func(sub *subscription) bool { return len(sub.inflight) > 0 })
+}
+
+// takeHurry gives the word that asks for acknowledgements, if one is awaited and its update was sent.
+func (o *outbox) takeHurry() (w word, ok bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.closed || !o.pressing() {
+		return w, false
+	}
+	o.awaited = slices.DeleteFunc(o.awaited, func(sub *subscription) bool {
+		sub.awaited = len(sub.inflight) == 0
+		return !sub.awaited
+	})
+	m := &weftv1.ConnectResponse{Message: &weftv1.ConnectResponse_Hurry{Hurry: &weftv1.Hurry{}}}
+	w = word{messages: []any{m}, fits: o.fits(proto.Size(m))}
+	o.said += uint64(proto.Size(m))
+	o.busy = true
+	o.clock(true)
+	return w, true
+}
 
 // unqueued says that a pusher has taken the session.
 func (o *outbox) unqueued() {
@@ -214,8 +248,10 @@ func (o *outbox) takeAnswer() (w word, ok bool) {
 	}
 	w.fits = o.fits(bytes)
 	o.said += uint64(bytes)
-	o.busy = true
-	o.clock(true)
+	if !w.fits { // else it leaves at once
+		o.busy = true
+		o.clock(true)
+	}
 	return w, true
 }
 
@@ -250,6 +286,7 @@ func (o *outbox) remove(name discovery.Name) *subscription {
 		return nil
 	}
 	delete(o.subs, name)
+	o.awaited = slices.DeleteFunc(o.awaited, func(s *subscription) bool { return s == sub })
 	o.dirty = slices.DeleteFunc(o.dirty, func(n discovery.Name) bool { return n == name })
 	for _, f := range sub.inflight {
 		o.unacked -= f.bytes
@@ -275,6 +312,15 @@ func (o *outbox) mark(name discovery.Name) (ask bool) {
 	defer o.mu.Unlock()
 	o.soil(name)
 	ask = len(o.dirty) > 0 && !o.queued && !o.speaking && !o.closed && o.unacked < maxUnacked
+	o.queued = o.queued || ask
+	return ask
+}
+
+// ask reports whether a pusher has to be asked to speak because somebody waits, which the caller does.
+func (o *outbox) ask() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	ask := o.pressing() && !o.queued && !o.speaking && !o.closed
 	o.queued = o.queued || ask
 	return ask
 }

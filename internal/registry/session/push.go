@@ -77,7 +77,7 @@ func (p *pushers) take() *session {
 	return ss
 }
 
-// speak says what waits to be said, in the order welcome, answers, updates, unless somebody else is at it, who then
+// speak says what waits to be said, in the order welcome, answers, updates, pleas to hurry, unless somebody else is at it, who then
 // goes on with it. It never waits for the process: what may not find room at once is left to a goroutine of its own,
 // which lives until the process has read it or the session is over.
 func (ss *session) speak() {
@@ -122,6 +122,9 @@ func (ss *session) next() (w word, ok bool) {
 		}
 		in, known, some := ss.outbox.takeDirty()
 		if !some {
+			if w, ok = ss.outbox.takeHurry(); ok {
+				return w, true
+			}
 			if ss.outbox.finish() {
 				return word{}, false
 			}
@@ -144,6 +147,10 @@ func (ss *session) say(w word) bool {
 			ss.end(err)
 			ss.outbox.failed()
 			return false
+		}
+		if f, ok := m.(*frame); ok {
+			ss.srv.pushes.Add(1)
+			ss.srv.pushBytes.Add(uint64(f.size()))
 		}
 		ss.outbox.progress()
 	}

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"unique"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -27,23 +28,46 @@ const (
 // maxOwned bounds the instances of one process.
 const maxOwned = 1000
 
-// owned are the instances that a session has registered, by id and service.
+// owned are the instances that a session has registered, sorted by id and service.
 type owned struct {
-	mu  sync.Mutex
-	set map[catalog.InstanceKey]struct{}
+	mu   sync.Mutex
+	list []holding
 }
 
-// add takes a key up to the bound.
+// holding is one of them, in 24 bytes: there are as many as instances.
+type holding struct {
+	id      string
+	service unique.Handle[discovery.Name]
+}
+
+func (h holding) key() catalog.InstanceKey {
+	return catalog.InstanceKey{Service: h.service.Value(), ID: h.id}
+}
+
+func (h holding) compare(key catalog.InstanceKey) int {
+	if c := strings.Compare(h.id, key.ID); c != 0 {
+		return c
+	}
+	name := h.service.Value()
+	return cmp.Or(strings.Compare(name.Namespace, key.Service.Namespace), strings.Compare(name.Service, key.Service.Service))
+}
+
+// add takes a key up to the bound. The list grows by less than append would let it: it is kept for long.
 func (o *owned) add(key catalog.InstanceKey) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if _, there := o.set[key]; !there && len(o.set) >= maxOwned {
+	i, there := slices.BinarySearchFunc(o.list, key, holding.compare)
+	if there {
+		return true
+	}
+	n := len(o.list)
+	if n >= maxOwned {
 		return false
 	}
-	if o.set == nil {
-		o.set = make(map[catalog.InstanceKey]struct{})
+	if n == cap(o.list) {
+		o.list = append(slices.Grow([]holding(nil), n+max(1, n/16)), o.list...)
 	}
-	o.set[key] = struct{}{}
+	o.list = slices.Insert(o.list, i, holding{key.ID, unique.Make(key.Service)})
 	return true
 }
 
@@ -51,7 +75,9 @@ func (o *owned) remove(keys []catalog.InstanceKey) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	for _, key := range keys {
-		delete(o.set, key)
+		if i, there := slices.BinarySearchFunc(o.list, key, holding.compare); there {
+			o.list = slices.Delete(o.list, i, i+1)
+		}
 	}
 }
 
@@ -59,58 +85,74 @@ func (o *owned) remove(keys []catalog.InstanceKey) {
 func (o *owned) find(id string) (keys []catalog.InstanceKey) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	for key := range o.set {
-		if key.ID == id {
-			keys = append(keys, key)
-		}
+	i, _ := slices.BinarySearchFunc(o.list, id, func(h holding, id string) int { return strings.Compare(h.id, id) })
+	for ; i < len(o.list) && o.list[i].id == id; i++ {
+		keys = append(keys, o.list[i].key())
 	}
 	return keys
 }
 
-// keys lists them, sorted.
+// keys lists them.
 func (o *owned) keys() []catalog.InstanceKey {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	out := make([]catalog.InstanceKey, 0, len(o.set))
-	for key := range o.set {
-		out = append(out, key)
+	out := make([]catalog.InstanceKey, len(o.list))
+	for i, h := range o.list {
+		out[i] = h.key()
 	}
-	slices.SortFunc(out, func(a, b catalog.InstanceKey) int {
-		return cmp.Or(strings.Compare(a.Service.String(), b.Service.String()), strings.Compare(a.ID, b.ID))
-	})
 	return out
 }
 
-// register takes the instances that may be registered and refuses the others, each with its reason.
-func (ss *session) register(m *weftv1.Register) (refusals []*weftv1.Refusal) {
-	var taken []discovery.Instance
+// register takes the instances that may be registered and refuses the others, each with its reason. It does not wait:
+// done is called when what was taken is on disk.
+func (ss *session) register(m *weftv1.Register, done func([]*weftv1.Refusal)) {
+	var refusals []*weftv1.Refusal
+	taken := make([]catalog.Registration, 0, len(m.GetInstances()))
+	keys := make([]catalog.InstanceKey, 0, len(m.GetInstances()))
 	for _, wire := range m.GetInstances() {
-		in, code, err := ss.admit(wire)
+		r, code, err := ss.admit(wire)
 		if err != nil {
 			refusals = append(refusals, refusal(wire.GetId(), code, err))
 			continue
 		}
-		taken = append(taken, in)
+		taken, keys = append(taken, r), append(keys, r.Key())
 	}
 	if len(taken) == 0 {
-		return refusals
+		done(refusals)
+		return
 	}
-	for _, in := range taken {
-		ss.lease.Add(catalog.KeyOf(in)) // before the write: see Add
+	begin := func(keys []catalog.InstanceKey) { ss.lease.Add(keys...) } // after it is known to be taken: until then somebody else may have it
+	ss.srv.cat.Submit(ss.stream.Context(), taken, begin, func(refused []*catalog.Refused, err error) {
+		refusals = append(refusals, ss.refused(refused)...)
+		if err != nil {
+			refusals = append(refusals, ss.failed(keys, refused, err)...)
+		}
+		ss.srv.unclaim(ss, keys)
+		done(refusals)
+	})
+}
+
+// refused gives up what the catalog refused: it was deleted or registered by REST since admit looked, or there is no room.
+func (ss *session) refused(refused []*catalog.Refused) (out []*weftv1.Refusal) {
+	for _, no := range refused {
+		out = append(out, refusal(no.Key.ID, codeOf(no), no))
+		ss.give(no.Key)
 	}
-	_, err := ss.srv.cat.PutOwned(ss.stream.Context(), taken, ss.srv.opt.TTL)
-	if errors.Is(err, catalog.ErrDeleted) { // since admit looked: it refuses that one now
-		return ss.register(m)
-	}
-	if err != nil {
-		for _, in := range taken {
-			refusals = append(refusals, refusal(in.ID, codeOf(err), err))
-			if key := catalog.KeyOf(in); !ss.srv.cat.Has(key) {
-				ss.give(key) // it never came to be: renew must not miss it
-			}
+	return out
+}
+
+// failed refuses all that the catalog did not, as the write failed.
+func (ss *session) failed(keys []catalog.InstanceKey, refused []*catalog.Refused, err error) (out []*weftv1.Refusal) {
+	for _, key := range keys {
+		if slices.ContainsFunc(refused, func(no *catalog.Refused) bool { return no.Key == key }) {
+			continue
+		}
+		out = append(out, refusal(key.ID, codeOf(err), err))
+		if !ss.srv.cat.Has(key) {
+			ss.give(key) // it never came to be: renew must not miss it
 		}
 	}
-	return refusals
+	return out
 }
 
 // renew keeps the instances of the session alive. A process that was silent for so long that its instances expired, while
@@ -125,8 +167,8 @@ func (ss *session) renew() error {
 // mine leaves out what somebody else has put in the place of an instance.
 func (ss *session) mine(keys []catalog.InstanceKey) []catalog.InstanceKey {
 	return slices.DeleteFunc(keys, func(key catalog.InstanceKey) bool {
-		in, ok := ss.srv.cat.Written(key.Service, key.ID)
-		return ok && in.Process != ss.hello.GetProcess()
+		process, ok := ss.srv.cat.Process(key)
+		return ok && process != ss.hello.GetProcess()
 	})
 }
 
@@ -134,39 +176,47 @@ func (ss *session) mine(keys []catalog.InstanceKey) []catalog.InstanceKey {
 func (ss *session) give(keys ...catalog.InstanceKey) {
 	ss.owned.remove(keys)
 	ss.lease.Remove(keys...)
-	ss.srv.unclaim(ss, keys)
 }
 
-// admit checks one instance.
-func (ss *session) admit(wire *weftv1.Instance) (in discovery.Instance, code string, err error) {
-	in, err = catalog.Normalize(catalog.FromWire(wire))
+// admit checks one instance and claims it until its registration is over.
+func (ss *session) admit(wire *weftv1.Instance) (r catalog.Registration, code string, err error) {
+	r, err = catalog.NewRegistration(catalog.FromWire(wire), ss.srv.opt.TTL)
 	if err != nil {
-		return in, codeInvalid, err
+		return r, codeInvalid, err
 	}
-	if in.Process != ss.hello.GetProcess() {
-		return in, codeForbidden, fmt.Errorf("process %.140q: want that of the session, %q", in.Process, ss.hello.GetProcess())
+	if r.Process() != ss.hello.GetProcess() {
+		return r, codeForbidden, fmt.Errorf("process %.140q: want that of the session, %q", r.Process(), ss.hello.GetProcess())
 	}
-	key := catalog.KeyOf(in)
+	key := r.Key()
 	if !ss.mayRegister(key.Service) {
-		return in, codeForbidden, fmt.Errorf("service %s: token %q of this session of %s may not register it", key.Service, ss.grant.Name, ss.own())
-	}
-	if old, ok := ss.srv.cat.Written(key.Service, key.ID); ok {
-		if old.Process != in.Process && ss.srv.owner(old.Process) != nil {
-			return in, codeForbidden, fmt.Errorf("id %q: another live process has registered it, %q", in.ID, old.Process)
-		}
-		in.State = keepIsolated(old, in)
-	}
-	if ss.srv.cat.Deleted(key, in.Process) {
-		return in, codeDeleted, fmt.Errorf("id %q: an operator removed this instance; restart the process or put it back by REST", in.ID)
+		return r, codeForbidden, fmt.Errorf("service %s: token %q of this session of %s may not register it", key.Service, ss.grant.Name, ss.own())
 	}
 	if other := ss.srv.claim(ss, key); other != "" {
-		return in, codeForbidden, fmt.Errorf("id %q: another live process is registering it, %q", in.ID, other)
+		return r, codeForbidden, fmt.Errorf("id %q: another live process is registering it, %q", key.ID, other)
+	}
+	if code, err = ss.available(key); err != nil {
+		ss.srv.unclaim(ss, []catalog.InstanceKey{key})
+	}
+	return r, code, err
+}
+
+// available takes an instance, which is claimed, unless it is somebody else's or one too many.
+func (ss *session) available(key catalog.InstanceKey) (code string, err error) {
+	process := ss.hello.GetProcess()
+	owner, err := ss.srv.cat.Owner(key, process)
+	if owner != "" && owner != process && ss.srv.owner(owner) != nil {
+		return codeForbidden, fmt.Errorf("id %q: another live process has registered it, %q", key.ID, owner)
+	}
+	if err != nil {
+		return codeForbidden, fmt.Errorf("id %q: %w", key.ID, err)
+	}
+	if ss.srv.cat.Deleted(key, process) {
+		return codeDeleted, fmt.Errorf("id %q: an operator removed this instance; restart the process or put it back by REST", key.ID)
 	}
 	if !ss.owned.add(key) {
-		ss.give(key)
-		return in, codeInvalid, fmt.Errorf("id %q: want at most %d instances in a process", in.ID, maxOwned)
+		return codeInvalid, fmt.Errorf("id %q: want at most %d instances in a process", key.ID, maxOwned)
 	}
-	return in, "", nil
+	return "", nil
 }
 
 // own is the service that the process says it is.
@@ -181,43 +231,46 @@ func (ss *session) mayRegister(service discovery.Name) bool {
 	return !ss.bound || may(service) && (own.Service == "" || own == service || may(own))
 }
 
-// keepIsolated gives the state to register: an operator's word outlasts the reconnects of the process.
-func keepIsolated(old, in discovery.Instance) discovery.State {
-	if old.State == discovery.Isolated && old.Process == in.Process && in.State != discovery.Draining {
-		return discovery.Isolated
-	}
-	return in.State
-}
-
 func refusal(id, code string, err error) *weftv1.Refusal {
 	return &weftv1.Refusal{Id: id, Code: code, Message: err.Error()}
 }
 
 func codeOf(err error) string {
-	if errors.Is(err, discovery.ErrInvalid) {
+	switch {
+	case errors.Is(err, discovery.ErrInvalid):
 		return codeInvalid
+	case errors.Is(err, catalog.ErrDeleted):
+		return codeDeleted
+	case errors.Is(err, catalog.ErrTaken), errors.Is(err, catalog.ErrInUse):
+		return codeForbidden
 	}
 	return codeUnavailable
 }
 
 // deregister removes instances of the process. One that is not there is removed already.
-func (ss *session) deregister(m *weftv1.Deregister) (refusals []*weftv1.Refusal) {
+func (ss *session) deregister(m *weftv1.Deregister, done func([]*weftv1.Refusal)) {
 	var keys []catalog.InstanceKey
 	for _, id := range m.GetIds() {
 		keys = append(keys, ss.find(id)...)
 	}
 	if len(keys) == 0 {
+		done(nil)
+		return
+	}
+	ss.ops.Go(func() { done(ss.remove(keys)) })
+}
+
+// remove waits for the disk.
+func (ss *session) remove(keys []catalog.InstanceKey) (refusals []*weftv1.Refusal) {
+	_, err := ss.srv.cat.DeleteInstances(ss.stream.Context(), keys, discovery.Deregistered)
+	if err == nil || errors.Is(err, catalog.ErrNotFound) {
+		ss.give(keys...)
 		return nil
 	}
-	_, err := ss.srv.cat.DeleteInstances(ss.stream.Context(), keys, discovery.Deregistered)
-	if err != nil && !errors.Is(err, catalog.ErrNotFound) {
-		for _, key := range keys {
-			refusals = append(refusals, refusal(key.ID, codeUnavailable, err))
-		}
-		return refusals
+	for _, key := range keys {
+		refusals = append(refusals, refusal(key.ID, codeUnavailable, err))
 	}
-	ss.give(keys...)
-	return nil
+	return refusals
 }
 
 // find gives the instances of the process with an id: those that it registered in this session, or else, after a
@@ -227,8 +280,9 @@ func (ss *session) find(id string) []catalog.InstanceKey {
 		return ss.mine(keys)
 	}
 	own := ss.own()
-	if in, ok := ss.srv.cat.Written(own, id); ok && in.Process == ss.hello.GetProcess() {
-		return []catalog.InstanceKey{{Service: own, ID: id}}
+	key := catalog.InstanceKey{Service: own, ID: id}
+	if process, ok := ss.srv.cat.Process(key); ok && process == ss.hello.GetProcess() {
+		return []catalog.InstanceKey{key}
 	}
 	return nil
 }

@@ -70,7 +70,6 @@ type Options struct {
 	TTL           time.Duration // of the instances of a session; 0: [lease.SessionTTL]
 	MaxSessions   int           // in all; 0: 20,000
 	MaxPerAddress int           // sessions of one client address; 0: 5,000
-	Prompt        bool          // clients are to acknowledge every update within 20 ms, not 500; for few of them
 	MaxAge        time.Duration // ± 10 %, after which a session is asked to connect again; 0: 30 min, negative: never
 }
 
@@ -105,10 +104,24 @@ type Server struct {
 	revoked   uint64              // how often a token was
 	sessions  map[string]*session // those that said who they are, by process
 	interests map[discovery.Name]*interest
-	claims    map[catalog.InstanceKey]*session // who registers what, from before it is written
+	claims    map[catalog.InstanceKey]*session // who is registering what: it is claimed from before it is looked at until it is written
 	awaits    map[discovery.Name]map[*await]struct{}
 	awaited   int          // entries of all awaits
 	awaiting  atomic.Int32 // how many there are; changed without mu
+
+	pushes, pushBytes, evictions atomic.Uint64
+}
+
+// Traffic is what a server has sent since it was made.
+type Traffic struct {
+	Pushes    uint64 // messages of updates
+	PushBytes uint64
+	Evictions uint64 // sessions that were ended because they did not take their updates
+}
+
+// Traffic says what was sent so far.
+func (s *Server) Traffic() Traffic {
+	return Traffic{s.pushes.Load(), s.pushBytes.Load(), s.evictions.Load()}
 }
 
 // New makes a server and subscribes it to the catalog. Close it before the catalog and the leases.
@@ -242,26 +255,19 @@ func (s *Server) drop(ss *session) {
 	}
 	closed := s.closed
 	s.mu.Unlock()
-	keys := ss.owned.keys()
-	s.unclaim(ss, keys)
 	if last && !closed && !errors.Is(ss.cause, errAged) {
 		ss.lease.Lost()
 	}
 }
 
-// claim makes a session the holder of an instance before it is written, so that of two processes which register one id at
-// the same moment one is told. It gives the process that holds it already, "" if the claim succeeded. A holder whose
-// instance an operator deleted holds nothing any more.
+// claim makes a session the only one that registers an instance, so that of two processes which do so at the same moment
+// one is told. It gives the process that is at it, "" if the claim succeeded. Once it is written, the catalog says
+// whose the instance is.
 func (s *Server) claim(ss *session, key catalog.InstanceKey) (other string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	holder := s.claims[key]
-	if holder != nil && holder != ss && !holder.dropped {
-		process := holder.hello.GetProcess()
-		if process != ss.hello.GetProcess() && !s.cat.Deleted(key, process) {
-			return process
-		}
-		holder.owned.remove([]catalog.InstanceKey{key})
+	if holder := s.claims[key]; holder != nil && holder != ss {
+		return holder.hello.GetProcess()
 	}
 	s.claims[key] = ss
 	return ""
@@ -295,7 +301,7 @@ func (s *Server) watch(ss *session, name discovery.Name, known discovery.Revisio
 	}
 	in := s.interests[name]
 	if in == nil {
-		in = &interest{name: name, prompt: s.opt.Prompt, sessions: make(map[*session]struct{})}
+		in = &interest{name: name, sessions: make(map[*session]struct{})}
 	}
 	if !ss.outbox.subscribe(in, known) {
 		return false

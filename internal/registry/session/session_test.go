@@ -128,7 +128,17 @@ func (c *client) hello(h *weftv1.Hello) {
 	c.send(&weftv1.ConnectRequest{Message: &weftv1.ConnectRequest_Hello{Hello: h}})
 }
 
+// recv gives the next message but for pleas to hurry.
 func (c *client) recv() *weftv1.ConnectResponse {
+	c.t.Helper()
+	m := c.any()
+	for m.GetHurry() != nil {
+		m = c.any()
+	}
+	return m
+}
+
+func (c *client) any() *weftv1.ConnectResponse {
 	c.t.Helper()
 	m, err := c.stream.Recv()
 	if err != nil {
@@ -409,7 +419,10 @@ func TestIsolatedStays(t *testing.T) {
 		c := f.connect("proc-1")
 		defer c.close()
 		c.register(c.instance("p1"))
-		f.put("p1", func(in *discovery.Instance) { in.Process, in.State = "proc-1", discovery.Isolated })
+		key := catalog.InstanceKey{Service: product, ID: "p1"}
+		if _, _, err := f.cat.OrderInstance(f.t.Context(), key, catalog.Order{State: discovery.Isolated}); err != nil {
+			f.t.Fatal(err)
+		}
 		c.register(c.instance("p1"))
 		if got := f.state("p1"); got != discovery.Isolated {
 			t.Errorf("state %s after it registered again, want isolated", got)
@@ -661,6 +674,9 @@ func TestSlowIsEvicted(t *testing.T) {
 					t.Errorf("after: %s, %d clients, want it evicted", got, len(f.srv.Clients()))
 				}
 				c.wantFailure(codes.ResourceExhausted, "10 s")
+				if sent := f.srv.Traffic(); sent.Evictions != 1 || sent.Pushes == 0 || sent.PushBytes < sent.Pushes {
+					t.Errorf("counted %+v, want one eviction and what was pushed", sent)
+				}
 			})
 		})
 	}

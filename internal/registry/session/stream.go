@@ -49,7 +49,10 @@ type session struct {
 
 func newSession(srv *Server, stream weftv1.SessionService_ConnectServer, cancel context.CancelFunc) *session {
 	ss := &session{srv: srv, stream: stream, cancel: cancel, since: time.Now(), lease: srv.leases.Hold(srv.opt.TTL), done: make(chan struct{})}
-	ss.outbox.init(func() { ss.end(errSlow) })
+	ss.outbox.init(func() {
+		srv.evictions.Add(1)
+		ss.end(errSlow)
+	})
 	return ss
 }
 
@@ -134,9 +137,9 @@ func (ss *session) handle(m *weftv1.ConnectRequest) error {
 	case *weftv1.ConnectRequest_Unsubscribe:
 		ss.unsubscribe(m.Unsubscribe)
 	case *weftv1.ConnectRequest_Register:
-		return ss.enqueue(m.Register.GetSeq(), idsOf(m.Register), func() []*weftv1.Refusal { return ss.register(m.Register) })
+		return ss.enqueue(m.Register.GetSeq(), idsOf(m.Register), func(done func([]*weftv1.Refusal)) { ss.register(m.Register, done) })
 	case *weftv1.ConnectRequest_Deregister:
-		return ss.enqueue(m.Deregister.GetSeq(), m.Deregister.GetIds(), func() []*weftv1.Refusal { return ss.deregister(m.Deregister) })
+		return ss.enqueue(m.Deregister.GetSeq(), m.Deregister.GetIds(), func(done func([]*weftv1.Refusal)) { ss.deregister(m.Deregister, done) })
 	case *weftv1.ConnectRequest_Renew:
 		return ss.renew()
 	case *weftv1.ConnectRequest_Ack:

@@ -22,7 +22,6 @@ const maxRecent = 4
 // interest is a service that sessions use.
 type interest struct {
 	name     discovery.Name
-	prompt   bool
 	sessions map[*session]struct{} // guarded by the server's mu
 
 	mu      sync.Mutex // held while an update is encoded, so that it is once
@@ -64,11 +63,7 @@ func (in *interest) update(cat *catalog.Catalog, known discovery.Revision) (*upd
 			return u, nil
 		}
 	}
-	news := cat.Update(in.name, known)
-	if news != nil {
-		news.Urgent = in.prompt
-	}
-	u, err := newUpdate(news, known)
+	u, err := newUpdate(cat.Update(in.name, known), known)
 	if u != nil {
 		in.keep(u)
 	}

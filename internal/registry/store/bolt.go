@@ -38,7 +38,9 @@ type Bolt struct {
 	now    *state      // what is on disk; Commit's
 	broken atomic.Bool // a commit failed: see ErrBroken; bbolt itself would go on and acknowledge
 	stuck  atomic.Bool // bbolt panicked: its locks may be held for ever
-	trust  bool        // do not verify: for controls in tests
+	syncs  atomic.Uint64
+	size   int64 // of the file, before the last commit; Commit's
+	trust  bool  // do not verify: for controls in tests
 	commit func(*bbolt.Tx) error
 }
 
@@ -347,12 +349,26 @@ func (s *Bolt) Commit(writes []Write) (err error) {
 		return errors.Join(s.refuse(err), tx.Rollback())
 	}
 	id := tx.ID()
+	s.countSyncs(tx.Size())
 	if err := s.judge(s.commit(tx), id); err != nil {
 		return err
 	}
 	s.now = next
 	s.publish(next.revision, writes)
 	return nil
+}
+
+// Syncs is how often the file was synced by commits: twice by each, for the data and for the page that makes it valid, and
+// once more where the file had to grow.
+func (s *Bolt) Syncs() uint64 { return s.syncs.Load() }
+
+// countSyncs is called at the beginning of a commit: that the file has grown is seen by the next one.
+func (s *Bolt) countSyncs(size int64) {
+	if s.size != 0 && size != s.size {
+		s.syncs.Add(1)
+	}
+	s.size = size
+	s.syncs.Add(2)
 }
 
 // refuse ends a commit that was not begun at the disk.

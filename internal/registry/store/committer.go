@@ -70,8 +70,9 @@ type Committer struct {
 	st      Store
 	group   Group
 	queue   chan *request
+	acks    chan []*request
 	closing chan struct{} // closed by Close
-	closed  chan struct{} // closed when run is over
+	closed  chan struct{} // closed when run is over and all were told
 	once    sync.Once
 	oldest  atomic.Pointer[time.Time] // when the first operation of the group under way came; nil between groups
 }
@@ -80,9 +81,9 @@ type request struct {
 	ctx  context.Context
 	op   func(*Batch) error
 	at   time.Time
-	err  error         // of op
-	late bool          // others of the group had written before
-	done chan struct{} // closed when the outcome is known
+	err  error // of op
+	late bool  // others of the group had written before
+	done func(error)
 }
 
 // NewCommitter starts a committer on the store, which nobody else may write then. group may be nil.
@@ -91,6 +92,7 @@ func NewCommitter(st Store, group Group) *Committer {
 		st:      st,
 		group:   group,
 		queue:   make(chan *request, maxWaiting),
+		acks:    make(chan []*request, 1),
 		closing: make(chan struct{}),
 		closed:  make(chan struct{}),
 	}
@@ -103,24 +105,39 @@ func NewCommitter(st Store, group Group) *Committer {
 // all operations that may have seen its writes. An op that writes nothing waits for no disk of its own. If ctx ends first, whether op takes effect is open. Its error is ErrBusy, and op does not
 // run, while 20,000 operations wait or the first of them has waited for more than 5 s.
 func (c *Committer) Do(ctx context.Context, op func(*Batch) error) error {
-	r := &request{ctx: ctx, op: op, at: time.Now(), done: make(chan struct{})}
-	if err := c.enqueue(r); err != nil {
+	done := make(chan error, 1)
+	c.Submit(ctx, op, func(err error) { done <- err })
+	select {
+	case err := <-done:
 		return err
-	}
-	select {
-	case <-r.done:
-		return r.err
 	case <-ctx.Done():
-		return fmt.Errorf("the write was not acknowledged in time and may still happen: %w", ctx.Err())
-	case <-c.closed:
 	}
 	select {
-	case <-r.done:
-		return r.err
+	case err := <-done:
+		return err
 	default:
-		return ErrClosed
+		return fmt.Errorf("the write was not acknowledged in time and may still happen: %w", ctx.Err())
 	}
 }
+
+// Submit is [Committer.Do] for those who do not wait: done is called once, with the error. It runs on a goroutine that
+// tells all others too, so it must not block; or on that of the caller, if op is not to run at all. An op whose ctx has
+// ended when its turn comes does not run.
+func (c *Committer) Submit(ctx context.Context, op func(*Batch) error, done func(error)) {
+	r := &request{ctx: ctx, op: op, at: time.Now(), done: done}
+	if err := c.enqueue(r); err != nil {
+		done(err)
+		return
+	}
+	select {
+	case <-c.closed:
+		c.refuseRest() // it may have come after the last look at the queue
+	default:
+	}
+}
+
+// Waiting is how many operations wait for their turn.
+func (c *Committer) Waiting() int { return len(c.queue) }
 
 func (c *Committer) enqueue(r *request) error {
 	select {
@@ -149,7 +166,16 @@ func (c *Committer) Close() {
 }
 
 func (c *Committer) run() {
-	defer close(c.closed)
+	var telling sync.WaitGroup
+	telling.Go(c.tell)
+	c.serve()
+	close(c.acks)
+	telling.Wait()
+	close(c.closed)
+	c.refuseRest()
+}
+
+func (c *Committer) serve() {
 	for {
 		select {
 		case r := <-c.queue:
@@ -159,6 +185,30 @@ func (c *Committer) run() {
 				c.commit(c.gather(<-c.queue))
 			}
 			return
+		}
+	}
+}
+
+// refuseRest answers what came too late to be committed.
+func (c *Committer) refuseRest() {
+	for {
+		select {
+		case r := <-c.queue:
+			r.done(ErrClosed)
+		default:
+			return
+		}
+	}
+}
+
+// tell tells those whose group was committed, while the next one is.
+func (c *Committer) tell() {
+	for group := range c.acks {
+		for _, r := range group {
+			r.done(r.err)
+		}
+		if c.group != nil {
+			c.group.Acked()
 		}
 	}
 }
@@ -204,11 +254,8 @@ func (c *Committer) commit(group []*request) {
 		if r.err == nil || err != nil && r.late { // what made a late one fail may be what was taken back
 			r.err = err
 		}
-		close(r.done)
 	}
-	if c.group != nil {
-		c.group.Acked()
-	}
+	c.acks <- group
 }
 
 // run executes one operation and takes its writes back if it fails.

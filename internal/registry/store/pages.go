@@ -149,13 +149,13 @@ func (p *pages) read(id uint64) (page []byte, flags uint16, err error) {
 	if id < 2 || id >= p.high {
 		return nil, 0, fmt.Errorf("page %d: want 2 to %d", id, p.high-1)
 	}
-	header := make([]byte, headerSize)
-	if _, err := p.file.ReadAt(header, int64(id*p.pageSize)); err != nil {
+	page = make([]byte, p.pageSize)
+	if _, err := p.file.ReadAt(page, int64(id*p.pageSize)); err != nil {
 		return nil, 0, err
 	}
-	more := uint64(u32(header[12:]))
-	if u64(header) != id || id+more >= p.high {
-		return nil, 0, fmt.Errorf("page %d says it is %d and %d more", id, u64(header), more)
+	more := uint64(u32(page[12:]))
+	if u64(page) != id || id+more >= p.high {
+		return nil, 0, fmt.Errorf("page %d says it is %d and %d more", id, u64(page), more)
 	}
 	for i := id; i <= id+more; i++ {
 		if p.seen[i] {
@@ -163,9 +163,11 @@ func (p *pages) read(id uint64) (page []byte, flags uint16, err error) {
 		}
 		p.seen[i] = true
 	}
-	page = make([]byte, (1+more)*p.pageSize)
-	_, err = p.file.ReadAt(page, int64(id*p.pageSize))
-	return page, u16(header[8:]), err
+	if more > 0 {
+		page = append(page, make([]byte, more*p.pageSize)...)
+		_, err = p.file.ReadAt(page[p.pageSize:], int64((id+1)*p.pageSize))
+	}
+	return page, u16(page[8:]), err
 }
 
 func (p *pages) checkFreelist(id uint64) error {
