@@ -66,6 +66,7 @@ func loads(t *testing.T, w *weft, e *etcd) map[string]*load {
 		}
 		return s, err
 	})
+	keepAlive(t, slices.Concat(sessions, idle)...)
 	clients := e.connect(t, writers)
 	shared, err := grant(t.Context(), clients[0])
 	if err != nil {

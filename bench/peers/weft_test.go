@@ -14,6 +14,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -129,6 +130,37 @@ type session struct {
 	conn    *grpc.ClientConn
 	process string
 	seq     uint64
+
+	sending sync.Mutex
+}
+
+// Send may be called by many.
+func (s *session) Send(m *weftv1.ConnectRequest) error {
+	s.sending.Lock()
+	defer s.sending.Unlock()
+	return s.SessionService_ConnectClient.Send(m)
+}
+
+// keepAlive renews sessions until the test ends, as SDKs do.
+func keepAlive(t *testing.T, sessions ...*session) {
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan struct{})
+	t.Cleanup(func() { cancel(); <-ended })
+	go func() {
+		defer close(ended)
+		for {
+			for _, s := range sessions {
+				if s.renew() != nil {
+					return
+				}
+			}
+			select {
+			case <-time.After(3 * time.Second):
+			case <-ctx.Done():
+				return
+			}
+		}
+	}()
 }
 
 // connect opens a session, up to the Welcome.
