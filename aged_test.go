@@ -74,7 +74,7 @@ func TestSessionsOfAge(t *testing.T) {
 	for _, tc := range []struct {
 		name string
 		age  time.Duration
-	}{{"2 s", 2 * time.Second}, {"control: for ever", -1}} {
+	}{{"1.5 s", 1500 * time.Millisecond}, {"control: for ever", -1}} {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()
 			options, _, lis := roomsOf(t, tc.age)
@@ -87,7 +87,7 @@ func TestSessionsOfAge(t *testing.T) {
 			calls := &load{stop: make(chan struct{})}
 			calls.run(t, web)
 			before := lis.n.Load()
-			time.Sleep(7 * time.Second)
+			time.Sleep(4 * time.Second)
 			close(calls.stop)
 			calls.wg.Wait()
 			if e := calls.first.Load(); e != nil {
