@@ -97,7 +97,7 @@ func TestSessionsOfAge(t *testing.T) {
 				t.Errorf("instances were told as %v", seen)
 			}
 			again := lis.n.Load() - before
-			if want := int64(2 * (instances + 1)); tc.age > 0 && again < want || tc.age < 0 && again > 0 {
+			if want := int64(instances + 1); tc.age > 0 && again < want || tc.age < 0 && again > 0 {
 				t.Errorf("%d new connections with sessions that live for %s", again, tc.age)
 			}
 			t.Logf("%d calls, %d new connections", calls.calls.Load(), again)
