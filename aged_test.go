@@ -74,7 +74,7 @@ func TestSessionsOfAge(t *testing.T) {
 	for _, tc := range []struct {
 		name string
 		age  time.Duration
-	}{{"2 s", 2 * time.Second}, {"control: for ever", -1}} {
+	}{{"1.5 s", 1500 * time.Millisecond}, {"control: for ever", -1}} {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()
 			options, _, lis := roomsOf(t, tc.age)
@@ -87,7 +87,7 @@ func TestSessionsOfAge(t *testing.T) {
 			calls := &load{stop: make(chan struct{})}
 			calls.run(t, web)
 			before := lis.n.Load()
-			time.Sleep(7 * time.Second)
+			time.Sleep(4 * time.Second)
 			close(calls.stop)
 			calls.wg.Wait()
 			if e := calls.first.Load(); e != nil {
@@ -97,7 +97,7 @@ func TestSessionsOfAge(t *testing.T) {
 				t.Errorf("instances were told as %v", seen)
 			}
 			again := lis.n.Load() - before
-			if want := int64(2 * (instances + 1)); tc.age > 0 && again < want || tc.age < 0 && again > 0 {
+			if want := int64(instances + 1); tc.age > 0 && again < want || tc.age < 0 && again > 0 {
 				t.Errorf("%d new connections with sessions that live for %s", again, tc.age)
 			}
 			t.Logf("%d calls, %d new connections", calls.calls.Load(), again)

@@ -19,7 +19,7 @@ import (
 // versions of the rule say.
 func TestRuleChangesUnderLoad(t *testing.T) {
 	t.Parallel()
-	mixed, counts := changeRulesUnderLoad(t, func(apply func([]rule.Rule) []rule.Nack, old, new []rule.Rule) {
+	mixed, counts := changeRulesUnderLoad(t, ruleChanges, func(apply func([]rule.Rule) []rule.Nack, old, new []rule.Rule) {
 		apply(new)
 	})
 	if mixed > 0 {
@@ -35,7 +35,7 @@ func TestRuleChangesUnderLoad(t *testing.T) {
 // Control: a change that is published in two steps is seen by halves.
 func TestRuleChangesUnderLoadControl(t *testing.T) {
 	t.Parallel()
-	mixed, _ := changeRulesUnderLoad(t, func(apply func([]rule.Rule) []rule.Nack, old, new []rule.Rule) {
+	mixed, _ := changeRulesUnderLoad(t, ruleChanges/4, func(apply func([]rule.Rule) []rule.Nack, old, new []rule.Rule) {
 		apply([]rule.Rule{new[0], old[1]})
 		apply(new)
 	})
@@ -56,12 +56,12 @@ func chiSquare(counts [2]int64, shares []float64) (chi float64) {
 // ruleChanges is how often the rules change.
 const ruleChanges = 1000
 
-func changeRulesUnderLoad(t *testing.T, publish func(apply func([]rule.Rule) []rule.Nack, old, new []rule.Rule)) (mixed int64, bySubset [2]int64) {
+func changeRulesUnderLoad(t *testing.T, changes int, publish func(apply func([]rule.Rule) []rule.Nack, old, new []rule.Rule)) (mixed int64, bySubset [2]int64) {
 	fleet := newFleet(t, 2)
 	for i := range fleet.instances {
 		fleet.instances[i].Labels = map[string]string{"version": fleet.instances[i].ID[:2]} // s1, s2
 	}
-	changer := &changingRules{start: make(chan struct{}), done: make(chan struct{}), publish: publish}
+	changer := &changingRules{changes: changes, start: make(chan struct{}), done: make(chan struct{}), publish: publish}
 	m, err := weft.New(weft.WithSource(discovery.Static(map[string][]discovery.Instance{"product.default": fleet.instances})),
 		weft.WithSource(changer))
 	if err != nil {
@@ -118,6 +118,7 @@ func suffix(ref string) string {
 
 // changingRules is a source without instances whose rules change all the time.
 type changingRules struct {
+	changes     int
 	start, done chan struct{}
 	publish     func(apply func([]rule.Rule) []rule.Nack, old, new []rule.Rule)
 	nacks       atomic.Int64
@@ -139,7 +140,7 @@ func (c *changingRules) WatchRules(ctx context.Context, _ []string, apply func([
 	counted(old)
 	<-c.start
 	defer close(c.done)
-	for i := range ruleChanges {
+	for i := range c.changes {
 		next := version(i + 1)
 		c.publish(counted, old, next)
 		old = next
