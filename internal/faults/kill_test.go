@@ -18,7 +18,7 @@ import (
 func TestKillTheRegistryInAStormOfWrites(t *testing.T) {
 	rounds := 5
 	if full() {
-		rounds = 50
+		rounds = 200
 	}
 	r, l := newRegistry(t), newLedger()
 	for round := range rounds {
