@@ -184,6 +184,7 @@ func Responses(update *weftv1.Update) []*weftv1.ConnectResponse {
 		update,
 		&weftv1.Result{Seq: 1, Refusals: []*weftv1.Refusal{{Id: "own", Code: "unavailable", Message: "later"}}},
 		&weftv1.Settled{Seq: 1, Live: 1, Acked: 1},
+		&weftv1.Hurry{},
 	)
 }
 
