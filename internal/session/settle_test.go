@@ -71,6 +71,11 @@ func TestUrgent(t *testing.T) {
 			if n := acks(time.Second); n != 0 {
 				t.Errorf("%d acknowledgements more", n)
 			}
+			server.Push(&weftv1.Update{Service: "product.shop", Revision: 3 + 2*i})
+			server.Send(&weftv1.ConnectResponse{Message: &weftv1.ConnectResponse_Hurry{Hurry: &weftv1.Hurry{}}})
+			if n := acks(20 * time.Millisecond); n != 1 {
+				t.Errorf("%d acknowledgements of who was asked to hurry", n)
+			}
 		}
 	})
 }
