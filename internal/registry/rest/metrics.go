@@ -113,7 +113,7 @@ func describe(name string) *prometheus.Desc {
 		tokensGauge:    {"Tokens that were made and have not expired, by role.", "role"},
 		runningGauge:   {"REST requests under way, by lane.", "lane"},
 		waitingGauge:   {"REST requests that wait for their turn, by lane.", "lane"},
-		backupGauge:    {"When the last backup was finished; 0: none since the start."},
+		backupGauge:    {"When the last backup was finished; 0: none."},
 	}[name]
 	var labels []string
 	if text[1] != "" {

@@ -17,7 +17,7 @@ type Store struct {
 	Bytes int64  `json:"bytes" doc:"its size on disk"`
 	State string `json:"state" enum:"ok,full,broken" doc:"full: writes answer 507 until there is space; broken: writes answer 503 until a restart"`
 
-	LastBackup time.Time `json:"-"` // the last that the server made by itself; zero: none since the start
+	LastBackup time.Time `json:"-"` // the last that the server made by itself; zero: none
 }
 
 // status sums up what of the server a token reaches.

@@ -12,6 +12,9 @@ func (r *rooms) addBackups() {
 	if r.config.BackupEvery == 0 || r.config.DataDir == "" {
 		return
 	}
+	if at := store.LastBackup(r.config.DataDir); !at.IsZero() {
+		r.lastBackup.Store(&at)
+	}
 	stop, done := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(done)

@@ -50,6 +50,12 @@ func TestBackupsAreMadeAndBounded(t *testing.T) {
 	if left := backupsOf(t, dir); len(left) != 2 || r.lastBackup.Load() == nil {
 		t.Errorf("left are %v, want two; the last was at %v", left, r.lastBackup.Load())
 	}
+	again := &rooms{config: Config{DataDir: dir, BackupEvery: time.Hour}} // the next start knows of them
+	again.addBackups()
+	defer again.close()
+	if at := again.lastBackup.Load(); at == nil || time.Since(*at).Abs() > time.Minute {
+		t.Errorf("after a restart the last backup was at %v", at)
+	}
 }
 
 // The control: none are made unless they are asked for.

@@ -39,7 +39,7 @@ type rooms struct {
 	grpc       *grpc.Server
 	rest       *rest.API
 	http       *http.Server
-	lastBackup atomic.Pointer[time.Time] // nil: none since the start
+	lastBackup atomic.Pointer[time.Time] // nil: none
 	stopping   atomic.Bool
 	cleanup    []func() error // in reverse order
 }

@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 )
 
@@ -47,6 +48,16 @@ func SaveBackupKeeping(st Store, dir string, now time.Time, keep int) (path stri
 		return "", errors.Join(fmt.Errorf("%s: %w", temp, err), os.Remove(temp))
 	}
 	return path, errors.Join(syncDir(folder), prune(folder, backupPrefix, max(1, keep)), sweep(folder, now))
+}
+
+// LastBackup says when the newest backup of [BackupDir] was made; the zero time if there is none.
+func LastBackup(dir string) time.Time {
+	for _, name := range newestFirst(BackupDir(dir), backupPrefix) {
+		if at, err := time.Parse(stamp, strings.TrimPrefix(name, backupPrefix)[:len(stamp)]); err == nil {
+			return at
+		}
+	}
+	return time.Time{}
 }
 
 // settle gives a backup its name, or removes it if there is one that is equal.
