@@ -83,7 +83,7 @@ func (w *world) compile(ctx context.Context, name, path string) error {
 	start := time.Now()
 	cmd := exec.CommandContext(ctx, "go", "build", "-o", w.bin(name), path)
 	cmd.Stderr = os.Stderr
-	cmd.Env = append(os.Environ(), "GOTMPDIR="+w.dir) // interrupted, the go command may leave files there
+	cmd.Env = append(os.Environ(), "GOTMPDIR="+w.dir, "TMPDIR="+w.dir) // interrupted, it and the C compiler may leave files there
 	cmd.SysProcAttr = ownGroup()
 	cmd.Cancel = func() error { return interruptGroup(cmd.Process) }
 	cmd.WaitDelay = 10 * time.Second
