@@ -87,6 +87,7 @@ func restore(_ context.Context, p process, args []string) error {
 	if err != nil {
 		return fmt.Errorf("%w; say with --from where the backup is", err)
 	}
+	_, before := os.Stat(filepath.Join(t.dataDir, "registry.db"))
 	info, err := store.Restore(t.dataDir, f, access.RevokedPrefix)
 	if err := errors.Join(err, f.Close()); err != nil {
 		return whileRunning(err, "weftctl restore")
@@ -94,7 +95,10 @@ func restore(_ context.Context, p process, args []string) error {
 	if info.Lost != nil {
 		fmt.Fprintf(p.stderr, "registry-server: tokens that were revoked since the backup are valid again, as the replaced store could not be read: %v\n", info.Lost)
 	}
-	fmt.Fprintf(p.stdout, "%d values at revision %d; what was there before is %s\n", info.Entries, info.Revision, filepath.Join(t.dataDir, "registry.db.replaced-*"))
+	fmt.Fprintf(p.stdout, "%d values at revision %d\n", info.Entries, info.Revision)
+	if before == nil {
+		fmt.Fprintln(p.stdout, "what was there before is the newest", filepath.Join(t.dataDir, "registry.db.replaced-*"))
+	}
 	return nil
 }
 

@@ -49,8 +49,8 @@ const (
 	workloadID = "workload"
 )
 
-// minToken is the least length of a token that somebody has written into the file by hand.
-const minToken = 16
+// MinToken is the least length of a token that somebody has written into the file by hand.
+const MinToken = 16
 
 // Keeper is where tokens are stored: the catalog.
 type Keeper interface {
@@ -144,8 +144,8 @@ func readOrWrite(path, fresh string) (string, error) {
 		return "", err
 	}
 	t := strings.TrimSpace(string(data))
-	if len(t) < minToken || strings.ContainsFunc(t, func(r rune) bool { return r <= ' ' || r > '~' }) {
-		return "", fmt.Errorf("%s: want a token of at least %d visible ASCII characters on one line; delete the file to get a new one", path, minToken)
+	if len(t) < MinToken || strings.ContainsFunc(t, func(r rune) bool { return r <= ' ' || r > '~' }) {
+		return "", fmt.Errorf("%s: want a token of at least %d visible ASCII characters on one line; delete the file to get a new one", path, MinToken)
 	}
 	return t, nil
 }

@@ -125,6 +125,7 @@ func TestWeaknesses(t *testing.T) {
 			}
 		}, 0, "weak  data directory", "belongs to user 12345"},
 		{"thought up", write(file("admin.token"), "password-password"), 0, "weak  token in admin.token", "17 characters"},
+		{"too short", write(file("admin.token"), "password"), 0, "bad   token in admin.token", "does not start with less than 16"},
 		{"old tokens", func(t *testing.T, c *server.Config) {
 			c.BackupEvery = 1000 * day
 			then := time.Now().Add(-400 * day)

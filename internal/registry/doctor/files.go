@@ -88,6 +88,8 @@ func (v *visit) fileTokens() {
 		switch text := strings.TrimSpace(string(data)); {
 		case err != nil:
 			v.say(Bad, thing, err.Error(), "the server does not start with it")
+		case len(text) < access.MinToken:
+			v.say(Bad, thing, fmt.Sprintf("it has %d characters, and the server does not start with less than %d", len(text), access.MinToken), replace)
 		case len(text) < shortToken:
 			v.say(Weak, thing, fmt.Sprintf("it has %d characters, so it may have been thought up and be guessed", len(text)), replace)
 		case age > oldToken:
