@@ -32,8 +32,8 @@ type storm struct {
 	failed []error // what a writer met that is not explained by a kill
 }
 
-// maxNew bounds the new names of one writer in one round, so that 50 rounds stay within the registry's bounds.
-const maxNew = 150
+// maxNew bounds the new names of one writer in one round, so that 200 rounds stay within the registry's bounds.
+const maxNew = 20
 
 func begin(t *testing.T, r *registry, l *ledger, round int) *storm {
 	ctx, stop := context.WithCancel(t.Context())

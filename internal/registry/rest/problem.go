@@ -79,7 +79,7 @@ func (a *API) refuse(err error) error {
 		return badRules(document)
 	case errors.As(err, &conflict):
 		return problem(http.StatusConflict, err.Error(), wrong("body.service", "has an enforced rule already: "+conflict.First.String(), conflict.Service))
-	case errors.Is(err, catalog.ErrInUse), errors.Is(err, access.ErrTooMany):
+	case errors.Is(err, catalog.ErrInUse), errors.Is(err, catalog.ErrLimit), errors.Is(err, access.ErrTooMany):
 		return problem(http.StatusConflict, err.Error())
 	case errors.As(err, &precondition):
 		return problem(http.StatusPreconditionFailed, err.Error(), wrong("header.If-Match", "the current revision is "+revisionText(precondition.Current), revisionText(precondition.Want)))

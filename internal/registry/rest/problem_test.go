@@ -24,6 +24,7 @@ func TestRefuse(t *testing.T) {
 		{&rule.Error{Problems: []rule.Problem{{Message: "bad"}}}, 422},
 		{&rule.Error{Problems: []rule.Problem{{Message: "bad"}, {Message: "worse", Syntax: true}}}, 400},
 		{rule.ErrTooLarge, 413},
+		{catalog.ErrLimit, 409},
 		{&catalog.Conflict{Rule: key, First: key, Service: "product"}, 409},
 		{&catalog.Precondition{Rule: key, Want: discovery.Revision{Epoch: 1, Number: 2}}, 412},
 		{catalog.ErrNotFound, 404},

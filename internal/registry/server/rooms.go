@@ -113,7 +113,7 @@ func (r *rooms) addSessions(identity *access.Identity) {
 		TTL:         r.config.SessionTTL,
 		MaxSessions: r.config.MaxSessions,
 	})
-	r.grpc = grpc.NewServer(append(session.ServerOptions(), grpc.Creds(credentials.NewTLS(identity.TLS())))...)
+	r.grpc = grpc.NewServer(append(session.ServerOptions(), grpc.Creds(newTurns(credentials.NewTLS(identity.TLS()))))...)
 	r.sessions.Register(r.grpc)
 	r.tokens.OnRevoke(r.sessions.Revoke)
 	r.onClose(r.closeSessions)
