@@ -36,21 +36,18 @@ func TestWhoMayDoWhat(t *testing.T) {
 	}
 	admin, workload := strings.TrimSpace(string(data)), tokens.WorkloadToken()
 	for _, c := range []struct {
-		name, token     string
-		admin, workload bool
+		name, token string
+		want        Role
 	}{
-		{"admin", admin, true, true},
-		{"workload", workload, false, true},
-		{"none", "", false, false},
-		{"prefix of admin", admin[:len(admin)-1], false, false},
-		{"admin and a newline", admin + "\n", false, false},
-		{"wrong", strings.Repeat("x", len(admin)), false, false},
+		{"admin", admin, Admin},
+		{"workload", workload, Workload},
+		{"none", "", ""},
+		{"prefix of admin", admin[:len(admin)-1], ""},
+		{"admin and a newline", admin + "\n", ""},
+		{"wrong", strings.Repeat("x", len(admin)), ""},
 	} {
-		if got := tokens.Admin(c.token); got != c.admin {
-			t.Errorf("%s: Admin is %v", c.name, got)
-		}
-		if got := tokens.Workload(c.token); got != c.workload {
-			t.Errorf("%s: Workload is %v", c.name, got)
+		if got, err := tokens.Check(c.token, "127.0.0.1"); got.Role != c.want || (err == nil) != (c.want != "") {
+			t.Errorf("%s: the role is %q: %v", c.name, got.Role, err)
 		}
 	}
 }

@@ -197,18 +197,6 @@ func (g Grant) clone() Grant {
 	return g
 }
 
-// Admin reports whether the token is the administrator's, who may do everything.
-func (t *Tokens) Admin(token string) bool {
-	g, _, err := t.find(token, time.Now())
-	return err == nil && g.Allows(Admin, "")
-}
-
-// Workload reports whether the token may open sessions: a workload's, or an administrator's.
-func (t *Tokens) Workload(token string) bool {
-	g, _, err := t.find(token, time.Now())
-	return err == nil && g.MaySession()
-}
-
 // AdminToken returns the text of the administrator's token.
 func (t *Tokens) AdminToken() string { return t.admin.text }
 

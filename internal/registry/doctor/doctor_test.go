@@ -76,7 +76,7 @@ func backUp(t *testing.T, dir string) string {
 		t.Fatal(err)
 	}
 	defer st.Close()
-	path, err := store.SaveBackup(st, dir, time.Now())
+	path, err := store.SaveBackup(st, dir, time.Now(), 1)
 	if err != nil {
 		t.Fatal(err)
 	}

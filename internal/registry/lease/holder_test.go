@@ -236,7 +236,6 @@ func TestNothingWaitsForTheDisk(t *testing.T) {
 		defer close(done)
 		for range 100 { // the goroutine of the scan waits for the commit from the first of them on
 			h.Renew()
-			l.Lost([]catalog.InstanceKey{key})
 			l.Renew(key.Service, key.ID)
 			l.Track(inst(), SessionTTL)
 			h.Add(key)

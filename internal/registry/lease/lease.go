@@ -207,30 +207,11 @@ func (l *Leases) Renew(service discovery.Name, id string) bool {
 	return true
 }
 
-// RenewAll keeps instances alive and passes over those that are not there.
-func (l *Leases) RenewAll(keys []catalog.InstanceKey) {
-	for _, key := range keys {
-		l.Renew(key.Service, key.ID)
-	}
-}
-
 // renew runs under mu.
 func (l *Leases) renew(s *service, le *lease) {
 	le.renewed, le.lost = l.now(), false
 	if le.told != up {
 		l.touch(s)
-	}
-}
-
-// Lost says that the connection of the instances closed.
-func (l *Leases) Lost(keys []catalog.InstanceKey) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for _, key := range keys {
-		if s, le := l.find(key); le != nil {
-			le.lost = true
-			l.touch(s)
-		}
 	}
 }
 

@@ -75,6 +75,13 @@ func (f *fixture) register(id string, ttl time.Duration) catalog.InstanceKey {
 	return catalog.KeyOf(in)
 }
 
+// lose closes the connection of a session that has the instance.
+func (f *fixture) lose(key catalog.InstanceKey) {
+	h := f.Hold(SessionTTL)
+	h.Add(key)
+	h.Lost()
+}
+
 // want checks the state at this moment; "" means that the instance is gone.
 func (f *fixture) want(id string, want discovery.State) {
 	f.t.Helper()
@@ -140,7 +147,7 @@ func TestRenewalBringsBack(t *testing.T) {
 				key := f.register("p1", SessionTTL)
 				time.Sleep(silent)
 				f.want("p1", discovery.State(name))
-				f.RenewAll([]catalog.InstanceKey{key})
+				f.Renew(key.Service, key.ID)
 				f.want("p1", discovery.Up) // at once
 			})
 		})
@@ -152,12 +159,12 @@ func TestConnectionClosed(t *testing.T) {
 		key := f.register("p1", SessionTTL)
 		f.register("other", SessionTTL)
 		time.Sleep(time.Second)
-		f.Lost([]catalog.InstanceKey{key})
+		f.lose(key)
 		f.want("p1", discovery.Suspect) // at once
 		f.want("other", discovery.Up)
 		f.register("p1", SessionTTL)
 		f.want("p1", discovery.Up)
-		f.Lost([]catalog.InstanceKey{key})
+		f.lose(key)
 		time.Sleep(16 * time.Second)
 		f.want("p1", discovery.Unhealthy)
 		time.Sleep(16 * time.Second)

@@ -38,7 +38,7 @@ func (r *rooms) addBackups() {
 
 func (r *rooms) backup() {
 	now := time.Now()
-	path, err := store.SaveBackupKeeping(r.store, r.config.DataDir, now, r.config.BackupKeep)
+	path, err := store.SaveBackup(r.store, r.config.DataDir, now, r.config.BackupKeep)
 	if err != nil {
 		r.log.Error("no backup could be made", "error", err)
 		return

@@ -353,11 +353,14 @@ func TestRestore(t *testing.T) {
 	})
 }
 
+// keptBackups is how many the tests keep.
+const keptBackups = 7
+
 var noon = time.Date(2027, 3, 1, 12, 0, 0, 0, time.UTC)
 
 func save(t *testing.T, st Store, dir string, now time.Time) string {
 	t.Helper()
-	path, err := SaveBackup(st, dir, now)
+	path, err := SaveBackup(st, dir, now, keptBackups)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -16,22 +16,16 @@ const (
 	backupPrefix = "registry-"
 	backupSuffix = ".weftbackup"
 	savingPrefix = ".saving-"
-	keptBackups  = 7
 )
 
 // BackupDir is where [SaveBackup] puts the backups of a data directory.
 func BackupDir(dir string) string { return filepath.Join(dir, backupFolder) }
 
 // SaveBackup writes a backup into [BackupDir] of a data directory as registry-<time in UTC>.weftbackup, mode 0600, and
-// removes all but the newest seven. It gives the path of the new file, or that of the newest one if nothing has changed
+// removes all but the newest, at least 1, that are to be kept. It gives the path of the new file, or that of the newest one if nothing has changed
 // since. What it wrote is read once more before anything is removed, so that there is always a good one. Names only
 // grow, also when the clock is set back.
-func SaveBackup(st Store, dir string, now time.Time) (path string, err error) {
-	return SaveBackupKeeping(st, dir, now, keptBackups)
-}
-
-// SaveBackupKeeping is [SaveBackup] with another number of backups that are kept, at least 1.
-func SaveBackupKeeping(st Store, dir string, now time.Time, keep int) (path string, err error) {
+func SaveBackup(st Store, dir string, now time.Time, keep int) (path string, err error) {
 	folder := BackupDir(dir)
 	if err := os.MkdirAll(folder, 0o700); err != nil {
 		return "", fmt.Errorf("the folder of backups cannot be made: %w", err)
